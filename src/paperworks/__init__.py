@@ -1,0 +1,3 @@
+"""paperworks: machine-learning papers that work."""
+
+__version__ = "0.1.0"
