@@ -1,0 +1,399 @@
+"""The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from paperworks import __version__
+from paperworks.errors import PaperworksError
+
+app = typer.Typer(
+    help="Machine-learning papers as working methods: run them, use them on your own files, check their claims.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+Slug = Annotated[str, typer.Argument(help="A paper's slug, or the folder of a paper of your own.")]
+Settings = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="Override a setting; repeatable.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of ledger, checkpoints and reports.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"paperworks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    pass
+
+
+@app.command("list")
+def list_papers(
+    field: Annotated[str | None, typer.Option(help="Only this field.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only papers whose card has these words.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find papers."""
+    from paperworks.lab.discover import find_papers
+
+    papers = list(find_papers().values())
+    fields = sorted({paper.card.field for paper in papers})
+    if field is not None and field not in fields:
+        raise PaperworksError(f"no field '{field}'; there are {', '.join(fields)}")
+    words = (search or "").lower().split()
+    cards = [paper.card for paper in papers if field in (None, paper.card.field)]
+    cards = [c for c in cards if all(word in f"{json.dumps(c.summary())} {c.body}".lower() for word in words)]
+    if as_json:
+        print(json.dumps([card.summary() for card in cards], indent=1, ensure_ascii=False))
+        return
+    if not cards:
+        print(f"No paper has the words: {search}. `paperworks list` shows them all.")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", row_styles=["", "dim"])
+    for name in ("paper", "field", "year", "idea"):
+        table.add_column(name, overflow="fold", no_wrap=name != "idea")
+    for card in cards:
+        table.add_row(card.slug, card.field, str(card.year), card.idea)
+    Console().print(table)
+
+
+@app.command()
+def show(paper: Slug, as_json: AsJson = False) -> None:
+    """Read a paper's card, with what was measured."""
+    from paperworks.lab.discover import find_paper
+    from paperworks.lab.results import recorded
+
+    found = find_paper(paper)
+    results = recorded(found)
+    verdicts = (results.result or {}).get("verdicts", [])
+    body = found.card.render(results)
+    if as_json:
+        kept = ("study", "claim", "kind", "status", "effect", "interval", "seeds", "fair", "sentence")
+        short = [{name: verdict[name] for name in kept} for verdict in verdicts]
+        print(json.dumps({**found.card.summary(), "verdicts": short, "text": body}, indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    card, console = found.card, Console()
+    console.print(f"[bold]{_plain(card.title)}[/]")
+    console.print(f"arXiv {card.arxiv} ({card.year})  field {card.field}  {_plain(card.official or '')}", style="dim")
+    console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
+    if verdicts:
+        console.print(_verdict_table(verdicts))
+    else:
+        console.print(f"No verdict is recorded. Measure one: paperworks run {card.slug}")
+    console.print(Markdown(body))
+
+
+@app.command()
+def run(
+    papers: Annotated[list[str] | None, typer.Argument(metavar="PAPER...", help="Slugs or folders.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Every paper.")] = False,
+    budget: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes), paper (as published).")] = "laptop",
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0; default: the study's.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials side by side, each on one core.")] = 1,
+    settings: Settings = [],  # noqa: B006 (typer reads the default once)
+    study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Root folder of real data sets.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device; default cuda where there is one.")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Store the result with the paper.")] = False,
+    on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
+    runs: Runs = Path("paperworks-runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Run papers: studies, verdicts, report.html."""
+    from paperworks.lab.discover import find_paper, find_papers
+    from paperworks.lab.study import parse_settings
+
+    if bool(papers) == every:
+        raise PaperworksError("name papers to run, or give --all (one of the two); `paperworks list` shows them")
+    chosen = list(find_papers().values()) if every else [find_paper(name) for name in papers or []]
+    results, failed = [], False
+    for paper in chosen:
+        known: dict[str, Any] = {}
+        for each in paper.studies.values() if settings else ():
+            known = {**each.known_settings(), **known}
+        options: dict[str, Any] = dict(
+            seeds=seeds, jobs=jobs, settings=parse_settings(settings, known), studies=study, data=data, device=device
+        )
+        options |= dict(tune=tune, fresh=fresh, on=on, runs=runs)
+        result = _run_one(paper, budget, options, record, quiet=as_json)
+        if result is not None:
+            results.append(result)
+            failed = failed or bool(result["failures"])
+    if as_json and results:
+        print(json.dumps(results[0] if len(chosen) == 1 else results))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, quiet: bool) -> dict[str, Any] | None:
+    import os
+
+    from paperworks import lab
+    from paperworks.gallery import write_report
+    from paperworks.lab import results as stored
+
+    if int(os.environ.get("RANK", "0")) > 0:  # under accelerate launch, rank 0 alone prints and writes
+        lab.run(paper, budget, **options)
+        return None
+    with _Progress(quiet) as progress:
+        report = lab.run(paper, budget, watch=progress, **options)
+    report.folder.mkdir(parents=True, exist_ok=True)
+    page = write_report(report.result, paper.card, report.folder / "report.html")
+    stored.write_text(report.folder / "result.json", stored.compact_json(report.result))
+    if record and not report.failures:
+        stored.record(paper, report.result)
+        _record_tuning(paper, report)
+    if not quiet:
+        from rich.console import Console
+
+        console = Console()
+        if report.result["verdicts"]:
+            console.print(_verdict_table(report.result["verdicts"]))
+            for verdict in report.result["verdicts"]:
+                if verdict["kind"] == "headline":
+                    console.print(f"[bold]{verdict['status']}[/]  {_plain(verdict['sentence'])}")
+        for skipped in report.result["not_run"]:
+            console.print(f"not run: study '{skipped['study']}' {_plain(skipped['why'])}", style="dim")
+        seconds = sum(trial["cpu_seconds"] for trial in report.trials)
+        console.print(f"{len(report.trials)} trials, {seconds:.0f} CPU-seconds in all.", style="dim")
+        print(f"Report: {page.resolve()}")
+    for failure in report.failures:
+        print(
+            f"A trial failed (study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}); all others are "
+            f"kept and are not run again:\n{failure['traceback']}",
+            file=sys.stderr,
+        )
+    return report.result
+
+
+def _record_tuning(paper: Any, report: Any) -> None:
+    from paperworks.lab.results import compact_json, read_json, write_text
+
+    path = paper.folder / "results" / "tuning.json"
+    known = read_json(path) or {}
+    for study in report.result["studies"]:
+        if study["tuning"]:
+            known[f"{study['name']}@{report.result['budget']}"] = study["tuning"]
+    if known:
+        write_text(path, compact_json(dict(sorted(known.items()))))
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _verdict_table(verdicts: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+
+    from paperworks.lab.verdict import number
+
+    colours = {"supported": "green", "not supported": "red", "inconclusive": "yellow"}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("verdict", "kind", "claim", "effect", "95 % interval", "seeds", "fair"):
+        table.add_column(name, justify="right" if name in ("effect", "seeds") else "left", overflow="fold")
+    for verdict in verdicts:
+        ends = verdict["interval"]
+        interval = f"{number(ends[0])} to {number(ends[1])}" if ends else "none"
+        unit = "x" if verdict["scale"] == "ratio" else ""
+        effect = "none" if verdict["effect"] is None else f"{number(verdict['effect'])}{unit}"
+        fair = {True: "yes", False: "NO", None: ""}[verdict["fair"]]
+        status = f"[{colours[verdict['status']]}]{verdict['status']}[/]"
+        claim = f"{_plain(verdict['study'])}: {_plain(verdict['claim'])}"
+        table.add_row(status, verdict["kind"], claim, effect, interval, str(verdict["seeds"]), fair)
+    return table
+
+
+class _Progress:
+    """A progress bar over trials with the current one's metric and the time left; nothing when quiet."""
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+
+    def __enter__(self) -> "_Progress":
+        if not self.quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=Console(stderr=True))
+            self.task = self.bar.add_task("trials", total=None, now="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.quiet:
+            self.bar.stop()
+
+    def __call__(self, event: Any) -> None:
+        if self.quiet:
+            return
+        name = f"{event.study} {event.arm} seed {event.seed}"
+        if event.kind == "plan":
+            self.bar.reset(self.task, description=event.purpose or "trials", now="", total=event.total)
+            self.bar.update(self.task, completed=event.done)
+        elif event.kind == "progress":
+            metrics = " ".join(f"{key} {value:.3g}" for key, value in (event.metrics or {}).items() if value is not None)
+            share = event.step / event.steps if event.steps else 0
+            self.bar.update(self.task, completed=event.done + min(share, 1), now=_plain(f"{name} {metrics}"))
+        else:
+            self.bar.update(self.task, completed=event.done, now=_plain(f"{name} {event.kind}"))
+
+
+@app.command()
+def fit(
+    paper: Slug,
+    source: Annotated[Path, typer.Argument(metavar="FILES", help="Your data: a file or folder; `show` tells.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the fitted model.")] = Path("model"),
+    settings: Settings = [],  # noqa: B006
+    test: Annotated[Path | None, typer.Option(help="Further data to score the fitted model on.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over; else an interrupted fit goes on.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a paper's method on your own files."""
+    from paperworks.lab.discover import find_paper
+    from paperworks.lab.study import parse_settings
+    from paperworks.training import recipe as recipes
+
+    recipe = _recipe(find_paper(paper))
+    chosen = parse_settings(settings, recipe.settings)
+    with _FitProgress(quiet=as_json) as progress:
+        report = recipes.fit_files(recipe, source, out, settings=chosen, test=test, device=device, fresh=fresh, log=progress)
+    if as_json:
+        print(json.dumps(report))
+        return
+    for part, metrics in report["metrics"].items():
+        print(f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    print(f"Model: {out.resolve()}")
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A folder that fit wrote.")],
+    source: Annotated[Path, typer.Argument(metavar="FILES", help="Data in the layout the model was fitted on.")],
+    out: Annotated[Path, typer.Option("--out", help="Where predictions go.")] = Path("predictions.csv"),
+    device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Apply a fitted model to files."""
+    from paperworks.lab.discover import find_paper
+    from paperworks.training import recipe as recipes
+
+    saved = recipes.read_recipe(model)
+    report = recipes.predict_files(_recipe(find_paper(saved["slug"])), model, source, out, device=device)
+    print(json.dumps(report) if as_json else f"{report['count']} predictions: {Path(report['path']).resolve()}")
+
+
+def _recipe(paper: Any) -> Any:
+    if not (paper.folder / "recipe.py").is_file():
+        raise PaperworksError(f"{paper.slug} has no recipe for files of your own; `paperworks show {paper.slug}` tells")
+    return paper.load("recipe").recipe
+
+
+class _FitProgress:
+    """A bar over training steps with the metrics and the time left."""
+
+    def __init__(self, quiet: bool):
+        self.quiet = quiet
+
+    def __enter__(self) -> "_FitProgress":
+        if not self.quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=Console(stderr=True))
+            self.task = self.bar.add_task("fit", total=None, now="")
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.quiet:
+            self.bar.stop()
+
+    def __call__(self, step: int, total: int | None = None, *, seconds: float | None = None, **metrics: Any) -> None:
+        if not self.quiet:
+            shown = " ".join(f"{key} {float(value):.4g}" for key, value in metrics.items() if value is not None)
+            self.bar.update(self.task, completed=step, total=total, now=shown)
+
+
+@app.command()
+def gallery(
+    build: Annotated[Path, typer.Option("--build", help="Folder of the site.")] = Path("site"),
+    serve: Annotated[bool, typer.Option("--serve", help="Then show it on this machine.")] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of --serve.")] = 8000,
+) -> None:
+    """Build the web page of everything measured."""
+    from paperworks import gallery as pages
+    from paperworks.lab.discover import find_papers
+    from paperworks.lab.results import recorded
+
+    papers = list(find_papers().values())
+    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build)
+    print(f"Gallery: {index.resolve()}")
+    if serve:
+        pages.serve(build, port)
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The paper's name, for example my-paper.")],
+    folder: Annotated[Path, typer.Option("--in", help="Where its folder is made.")] = Path(),
+) -> None:
+    """Scaffold a paper of your own."""
+    from paperworks.lab.scaffold import scaffold
+
+    made = scaffold(name, folder)
+    print(f"Made {made}\nRun it:  paperworks run {'./' if not made.is_absolute() else ''}{made} --budget smoke")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Tell what works on this machine and what to install."""
+    from paperworks.lab.doctor import examine
+
+    findings = examine()
+    if as_json:
+        print(json.dumps(findings, indent=1))
+        return
+    for finding in findings:
+        mark = {True: "ok  ", False: "--  "}[finding["ok"]]
+        print(f"{mark}{finding['name']}: {finding['found']}" + (f"  ->  {finding['do']}" if finding["do"] else ""))
+
+
+def main() -> None:
+    """Entry point: what the user can mend is told in one message, with exit status 2."""
+    try:
+        app()
+    except PaperworksError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nStopped. Finished trials and checkpoints are kept: run the same command to go on.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()
