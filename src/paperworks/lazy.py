@@ -1,4 +1,4 @@
-"""Public names that load on first use, so that `import paperworks.operators` costs nothing until a model is asked for."""
+"""Public names that load on first use: `import paperworks.operators` costs nothing until a model is asked for."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module

@@ -1,7 +1,7 @@
 """A paper's card: YAML front matter that a program reads and a page of prose that a person reads.
 
-Measured numbers in the prose are expressions over the recorded results (`{{ mean("digits", "mlp", "acc") | percent }}`),
-so that none is typed by hand. The template language is cut down to expressions over those results: a card from
+Measured numbers in the prose are expressions over the recorded results, such as
+`{{ mean("digits", "mlp", "acc") | percent }}`, so that none is typed by hand. The template language is cut down to expressions over those results: a card from
 someone else cannot run code, loop or allocate.
 """
 
@@ -111,5 +111,7 @@ def _checked(path: Path, front: dict[Any, Any]) -> dict[str, Any]:
     known = {item.name for item in fields(Card)} - {"path", "body"}
     unknown = sorted(str(name) for name in front.keys() - known)
     if unknown:
-        raise CardError(f"{path}: unknown in the front matter: {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        raise CardError(
+            f"{path}: unknown in the front matter: {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+        )
     return {**front, "tags": tags, "license": front.get("license") or ""}

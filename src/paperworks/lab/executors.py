@@ -18,7 +18,7 @@ from paperworks.errors import MissingExtraError, PaperworksError
 Task = Mapping[str, Any]
 Work = Callable[..., dict[str, Any]]
 Progress = Callable[[int, int, int | None, dict[str, Any]], None]
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def _guarded(work: Work, task: Task, progress: Any = None) -> dict[str, Any]:

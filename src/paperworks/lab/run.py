@@ -98,7 +98,7 @@ def run(
     paper = find_paper(paper) if isinstance(paper, str) else paper
     if budget not in BUDGETS:
         raise SettingError(f"no budget '{budget}'; there are {', '.join(BUDGETS)}")
-    if seeds is not None and seeds < 1 or jobs < 1:
+    if (seeds is not None and seeds < 1) or jobs < 1:
         raise SettingError("--seeds and --jobs take a whole number from 1")
     chosen = _chosen(paper, studies)
     overrides = dict(settings or {})
@@ -226,9 +226,7 @@ class _Job:
     execute: Callable[..., Iterable[tuple[int, dict[str, Any]]]]
     watch: Callable[[Event], None]
 
-    def run(
-        self, studies: list[Study], seeds: int | None, tune: bool, fresh: bool, named: bool, asked: bool
-    ) -> Report:
+    def run(self, studies: list[Study], seeds: int | None, tune: bool, fresh: bool, named: bool, asked: bool) -> Report:
         from .tuning import Tuning
 
         began, started = time.perf_counter(), datetime.now(UTC)
@@ -270,7 +268,7 @@ class _Job:
         return Report(verdicts, results, result, self.folder / self.paper.slug / self.budget)
 
     def _with_data(self, studies: list[Study], named: bool, asked: bool) -> tuple[list[Study], list[dict[str, str]]]:
-        """The studies whose data is there, and why the others are not run; absent data that was asked for is refused."""
+        """The studies whose data is there, and why the others are not run; data asked for and absent is refused."""
         present, not_run = [], []
         for study in studies:
             name = study.resolve(self.budget, None, self.overrides).get("data")
@@ -311,7 +309,9 @@ class _Job:
     def plan(self, study: Study, seeds: Iterable[int], tuning: Any) -> list[dict[str, Any]]:
         """Every trial of a study, seed by seed, so that an interrupted run holds whole comparisons."""
         return [
-            self.task(study, arm, seed, study.resolve(self.budget, arm, tuning.settings(study, arm), self._own(study)), p)
+            self.task(
+                study, arm, seed, study.resolve(self.budget, arm, tuning.settings(study, arm), self._own(study)), p
+            )
             for seed in seeds
             for p in study.points(self.overrides)
             for arm in study.all_arms
@@ -383,7 +383,10 @@ class _Job:
 
     def _described(self, study: Study, tuning: Any) -> dict[str, Any]:
         common = study.resolve(self.budget, None, self._own(study))
-        arms = {arm: study.resolve(self.budget, arm, tuning.settings(study, arm), self._own(study)) for arm in study.all_arms}
+        arms = {
+            arm: study.resolve(self.budget, arm, tuning.settings(study, arm), self._own(study))
+            for arm in study.all_arms
+        }
         name = common.get("data")
         real = name in study.files
         return {

@@ -43,7 +43,7 @@ class Tuning:
     def described(self, study: Study) -> dict[str, Any] | None:
         """What the result says of the choices."""
         entry = self._entry(study)
-        return {key: value for key, value in entry.items()} if entry else None
+        return dict(entry) if entry else None
 
     def prepare(self, study: Study) -> None:
         """Tune and calibrate where asked, and calibrate where a laptop or paper run has not been yet."""
@@ -93,11 +93,9 @@ class Tuning:
                 _score([found[tasks[arm, index, seed]["key"]] for seed in seeds], arm, metric)
                 for index in range(len(points))
             ]
-            worst = -math.inf if better == "higher" else math.inf
-            pick = (max if better == "higher" else min)(
-                range(len(points)), key=lambda i, score=score, worst=worst: worst if score[i] is None else score[i]
-            )
-            choices[arm] = points[pick]
+            sign = 1.0 if better == "higher" else -1.0
+            merit = [-math.inf if value is None else sign * value for value in score]
+            choices[arm] = points[merit.index(max(merit))]
             scores[arm] = [{"point": point, "score": value} for point, value in zip(points, score, strict=True)]
             for name, values in study.grid.items():
                 ordered = sorted(values) if all(isinstance(v, int | float) for v in values) else []

@@ -67,7 +67,9 @@ class Rows:
 
     def __init__(self, trials: Iterable[Mapping[str, Any]], variants: Mapping[str, str] | None = None):
         self.payers = dict(variants or {})
-        values: dict[tuple[str, str, str | None], dict[int, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+        values: dict[tuple[str, str, str | None], dict[int, list[float | None]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         self.cells: dict[tuple[str, str], list[str]] = defaultdict(list)
         self._counts: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         self._xs: dict[tuple[str, str], dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
@@ -250,7 +252,8 @@ def _part(claim, rows, method, baseline, cell, scale, better, threshold, determi
             return _as_part(cell, None, None, "not supported" if len(ours) > 1 else "inconclusive", ours)
         interval = _interval([value for value in ours.values() if value is not None], deterministic)
         sign = 1 if better == "higher" else -1
-        turned = interval and (sign * interval[0], *sorted((sign * interval[1], sign * interval[2])))
+        low, high = sorted(sign * end for end in interval[1:]) if interval else (0.0, 0.0)
+        turned = (sign * interval[0], low, high) if interval else None
         return _as_part(cell, None, interval, decide(turned, sign * threshold, inclusive=True), ours)
     theirs = rows.by_seed(baseline, claim.metric, cell)
     if not claim.paired:
