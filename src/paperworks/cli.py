@@ -110,7 +110,9 @@ def run(
     study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Root folder of real data sets.")] = None,
     device: Annotated[str | None, typer.Option(help="A torch device; default cuda where there is one.")] = None,
-    tune: Annotated[bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")] = False,
+    tune: Annotated[
+        bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")
+    ] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Store the result with the paper.")] = False,
     on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
@@ -252,7 +254,9 @@ class _Progress:
             self.bar.reset(self.task, description=event.purpose or "trials", now="", total=event.total)
             self.bar.update(self.task, completed=event.done)
         elif event.kind == "progress":
-            metrics = " ".join(f"{key} {value:.3g}" for key, value in (event.metrics or {}).items() if value is not None)
+            metrics = " ".join(
+                f"{key} {value:.3g}" for key, value in (event.metrics or {}).items() if value is not None
+            )
             share = event.step / event.steps if event.steps else 0
             self.bar.update(self.task, completed=event.done + min(share, 1), now=_plain(f"{name} {metrics}"))
         else:
@@ -278,7 +282,9 @@ def fit(
     recipe = _recipe(find_paper(paper))
     chosen = parse_settings(settings, recipe.settings)
     with _FitProgress(quiet=as_json) as progress:
-        report = recipes.fit_files(recipe, source, out, settings=chosen, test=test, device=device, fresh=fresh, log=progress)
+        report = recipes.fit_files(
+            recipe, source, out, settings=chosen, test=test, device=device, fresh=fresh, log=progress
+        )
     if as_json:
         print(json.dumps(report))
         return

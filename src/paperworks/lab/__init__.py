@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .discover import find_papers as find_papers
     from .ledger import Ledger as Ledger
     from .results import recorded as recorded
-    from .run import Report as Report
-    from .run import run as run
+    from .running import Report as Report
+    from .running import run as run
     from .study import Study as Study
     from .study import Trial as Trial
     from .verdict import Verdict as Verdict
@@ -31,7 +31,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "NotWorse": ".claims",
         "Paper": ".discover",
         "Reaches": ".claims",
-        "Report": ".run",
+        "Report": ".running",
         "Scales": ".claims",
         "Study": ".study",
         "Trial": ".study",
@@ -40,6 +40,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "find_papers": ".discover",
         "load_card": ".card",
         "recorded": ".results",
-        "run": ".run",
+        "run": ".running",
     },
 )

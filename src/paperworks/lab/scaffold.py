@@ -26,7 +26,7 @@ def scaffold(name: str, parent: Path) -> Path:
     return folder
 
 
-CARD = '''---
+CARD = """---
 title: "TITLE"
 slug: SLUG
 arxiv: "0000.00000"
@@ -59,7 +59,7 @@ print(model(torch.zeros(4, 1)).shape)
 ## Read before you believe it
 
 Say here what the controls showed, and how the published number was obtained.
-'''
+"""
 
 MODEL = '''"""TITLE: the method. Replace it by the paper's, with equation numbers next to the lines that compute them."""
 

@@ -114,7 +114,7 @@ class Tuning:
 
     def _calibrate(self, study: Study) -> dict[str, int]:
         """Steps that make each equal-time arm train as long as its reference: medians of interleaved short runs."""
-        from .run import run_trial
+        from .running import run_trial
 
         job, steps = self.job, {}
         for arm, (method, reference, *_) in study.equal_time.items():
@@ -134,7 +134,7 @@ class Tuning:
 
     def _refuse_failures(self, what: str) -> None:
         if self.job.failures:
-            from .run import TrialFailure
+            from .running import TrialFailure
 
             raise TrialFailure(f"{what} failed:\n{self.job.failures[0]['traceback']}")
 
