@@ -6,7 +6,7 @@ RUN := OMP_NUM_THREADS=1 $(BIN)/python
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 JOBS ?= 2
 
-.PHONY: help install demo test test-browser test-cluster test-all lint format bench gallery docs clean
+.PHONY: help install demo test test-browser test-cluster test-all lint format bench readme gallery docs clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ format: install ## put the code in form
 bench: install ## speed against peers, interleaved; writes benchmarks/results
 	$(PIP) -e '.[bench]' || true
 	$(RUN) benchmarks/run.py
+
+readme: install ## the table of measured verdicts in README.md
+	$(RUN) scripts/readme.py
 
 gallery: install ## the web page of everything measured, in site/
 	$(BIN)/paperworks gallery --build site
