@@ -384,8 +384,10 @@ def sentence(v: Verdict) -> str:
     if v.effect is None:
         effect = f"{v.method} on {v.metric} could not be measured"
     elif v.scale == "ratio":
-        word = "lower" if v.better == "lower" else "higher"
-        effect = f"{v.metric} of {v.method} is {number(v.effect)} times {word} than that of {against}{where}"
+        won = v.effect >= 1
+        word = ("lower" if won else "higher") if v.better == "lower" else ("higher" if won else "lower")
+        factor = v.effect if won else 1 / v.effect
+        effect = f"{v.metric} of {v.method} is {number(factor)} times {word} than that of {against}{where}"
     elif v.scale == "difference":
         better = v.effect >= 0
         word = ("higher" if better else "lower") if v.better == "higher" else ("lower" if better else "higher")
@@ -399,6 +401,8 @@ def sentence(v: Verdict) -> str:
         ends = v.interval
         if v.scale == "difference" and v.effect is not None and v.effect < 0:
             ends = [None if end is None else -end for end in reversed(ends)]
+        if v.scale == "ratio" and v.effect is not None and v.effect < 1:
+            ends = [None if end is None or end == 0 else 1 / end for end in reversed(ends)]
         low, high = (number(end) if end is not None else "unbounded" for end in ends)
         interval = f"95 % interval {low} to {high}"
     seeds = f"{v.seeds} seed{'' if v.seeds == 1 else 's'}"

@@ -6,37 +6,38 @@ Each space draws functions as features and evaluates them: `features = space.ran
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicSpline, interp1d
+from scipy.interpolate import CubicSpline
 from torch import Tensor
 
 
 class GRF:
-    """Gaussian random field with the kernel exp(-|x - x'|^2 / (2 l^2)), drawn on a fine grid by Cholesky.
+    """Gaussian random field with the kernel exp(-|x - x'|^2 / (2 l^2)).
+
+    The kernel's eigenfunctions on a fine grid are kept down to rounding (a smooth kernel has few), so that a function
+    is a short vector of independent normal coefficients and costs little to draw, evaluate or integrate.
 
     Args:
         length_scale: l, in units of x.
         length: T, the domain is [0, T].
-        n_grid: points of the fine grid.
-        interpolation: `cubic` or `linear`, between grid points.
+        n_grid: points of the fine grid, between which functions are interpolated by cubic splines.
     """
 
-    def __init__(self, length_scale: float = 0.2, length: float = 1.0, n_grid: int = 1000, interpolation: str = "cubic"):
-        self.length_scale, self.length, self.interpolation = length_scale, length, interpolation
+    def __init__(self, length_scale: float = 0.2, length: float = 1.0, n_grid: int = 1000):
+        self.length_scale, self.length = length_scale, length
         self.x = np.linspace(0.0, length, n_grid)
-        distance = self.x[:, None] - self.x[None, :]
-        kernel = np.exp(-(distance**2) / (2 * length_scale**2))
-        self._factor = np.linalg.cholesky(kernel + 1e-13 * n_grid * np.eye(n_grid))  # float32 would fail here
+        kernel = np.exp(-((self.x[:, None] - self.x[None, :]) ** 2) / (2 * length_scale**2))
+        values, vectors = np.linalg.eigh(kernel)  # float64: a Cholesky factor would need jitter, float32 fails
+        kept = values > 1e-13 * values[-1]
+        self.basis = (vectors[:, kept] * np.sqrt(values[kept])).T  # (modes, n_grid)
+        self._spline = CubicSpline(self.x, self.basis, axis=1)
 
     def random(self, n: int, generator: torch.Generator | None = None) -> np.ndarray:
-        """Values of n functions on the fine grid, shape (n, n_grid), float64."""
-        normal = torch.randn(n, len(self.x), generator=generator, dtype=torch.float64).numpy()
-        return normal @ self._factor.T
+        """Coefficients of n functions, shape (n, modes)."""
+        return torch.randn(n, len(self.basis), generator=generator, dtype=torch.float64).numpy()
 
     def evaluate(self, features: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Values at x (k,), shape (n, k)."""
-        if self.interpolation == "cubic":
-            return CubicSpline(self.x, features, axis=1)(x)
-        return interp1d(self.x, features, axis=1)(x)
+        return features @ self._spline(x)
 
 
 class Chebyshev:

@@ -17,8 +17,8 @@ Triples = tuple[Tensor, Tensor, Tensor]
 
 
 @lru_cache(maxsize=8)
-def gaussian_field(length_scale: float, n_grid: int = 1000) -> GRF:
-    """The field of this length scale; its factorisation is made once."""
+def gaussian_field(length_scale: float, n_grid: int = 1001) -> GRF:
+    """The field of this length scale; its eigenfunctions are computed once."""
     return GRF(length_scale, n_grid=n_grid)
 
 
@@ -100,12 +100,15 @@ def ode_triples(
 
     A location is a point of the fine grid, where the reference solution is known without interpolation.
     """
-    n_grid = 1000 if task == "antiderivative" else 1001
-    space = gaussian_field(length_scale, n_grid)
-    u = space.random(n, generator)
-    s = solution(task, space.x, u)
-    x = space.x if s.shape[1] == n_grid else space.x[::2]
-    place = torch.randint(len(x), (n,), generator=generator).numpy()
-    sensors = np.linspace(0, 1, n_sensors)
-    at_sensors = space.evaluate(u, sensors)
-    return as_float32(at_sensors), as_float32(x[place][:, None]), as_float32(s[np.arange(n), place][:, None])
+    space = gaussian_field(length_scale, 1001)
+    features = space.random(n, generator)
+    at_sensors = space.evaluate(features, np.linspace(0, 1, n_sensors))
+    if task == "antiderivative":  # linear: integrate the basis, not every function
+        x, integrals = space.x, antiderivative(space.x, space.basis)
+        place = torch.randint(len(x), (n,), generator=generator).numpy()
+        values = np.einsum("nm,mn->n", features, integrals[:, place])
+    else:
+        x, s = space.x[::2], solution(task, space.x, features @ space.basis)
+        place = torch.randint(len(x), (n,), generator=generator).numpy()
+        values = s[np.arange(n), place]
+    return as_float32(at_sensors), as_float32(x[place][:, None]), as_float32(values[:, None])
