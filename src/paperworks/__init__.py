@@ -1,8 +1,8 @@
 """paperworks: machine-learning papers that work.
 
-    import paperworks as pw
-    report = pw.run("deeponet", budget="laptop", seeds=5)
-    report.verdicts[0].status, report.verdicts[0].effect, report.verdicts[0].interval
+import paperworks as pw
+report = pw.run("deeponet", budget="laptop", seeds=5)
+report.verdicts[0].status, report.verdicts[0].effect, report.verdicts[0].interval
 """
 
 from typing import TYPE_CHECKING

@@ -83,7 +83,9 @@ class Checkpoint:
             aside = self.path.with_suffix(".damaged")
             with contextlib.suppress(OSError):
                 os.replace(self.path, aside)
-            warnings.warn(f"{self.path} cannot be read ({error}); set aside as {aside.name}, starting over", stacklevel=2)
+            warnings.warn(
+                f"{self.path} cannot be read ({error}); set aside as {aside.name}, starting over", stacklevel=2
+            )
             return None
 
     def clear(self) -> None:

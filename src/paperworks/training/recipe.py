@@ -115,7 +115,9 @@ def fit_files(
     chosen = {**recipe.settings, **(settings or {})}
     unknown = sorted(chosen.keys() - recipe.settings.keys())
     if unknown:
-        raise SettingError(f"{recipe.slug} has no setting '{unknown[0]}'; there are {', '.join(sorted(recipe.settings))}")
+        raise SettingError(
+            f"{recipe.slug} has no setting '{unknown[0]}'; there are {', '.join(sorted(recipe.settings))}"
+        )
     _check_common(chosen)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     main = int(os.environ.get("RANK", "0")) == 0
@@ -154,7 +156,9 @@ def fit_files(
         mixed_precision=None if chosen["mixed_precision"] == "no" else chosen["mixed_precision"],
     )
     if fitted.diverged:
-        raise PaperworksError(f"training diverged at step {fitted.steps}: try a lower rate, --set lr={chosen['lr'] / 10:g}")
+        raise PaperworksError(
+            f"training diverged at step {fitted.steps}: try a lower rate, --set lr={chosen['lr'] / 10:g}"
+        )
     model.eval()
     parts = {"train": data.train, "validation": data.validation, "test": tested and tested.everything}
     metrics = {name: recipe.score(model, part, data.description) for name, part in parts.items() if part}

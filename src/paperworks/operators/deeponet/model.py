@@ -113,9 +113,7 @@ class DeepONet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:1910.031
         """Basis functions at the locations, for every output."""
         if self.input_transform is not None:
             y = self.input_transform(y)
-        return self._by_output(
-            [net(y) for net in self.trunks], self.multi_output in ("split_both", "split_trunk")
-        )
+        return self._by_output([net(y) for net in self.trunks], self.multi_output in ("split_both", "split_trunk"))
 
     def _by_output(self, each: list[Tensor], split: bool) -> Tensor:
         if len(each) > 1:
