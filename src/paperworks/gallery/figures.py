@@ -1,211 +1,339 @@
-"""Figures as inline SVG that follow the page's colours, in light and in dark."""
+"""Charts as inline SVG: drawn by matplotlib without a window, coloured by the page's own CSS variables.
+
+Every colour is drawn as a stand-in that is then replaced by `var(--ink)`, `var(--series-1)` and so on, so that one
+drawing is legible in light and in dark mode. Text stays text, ids are deterministic and unreferenced ones are dropped,
+and every drawing carries a label for readers who do not see it. A chart is 360 pixels wide, one column of a phone;
+pages place several side by side.
+"""
 
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
-import matplotlib
+from paperworks.lab.verdict import number
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
+WIDTH = 360  # pixels, one column of a phone
+SERIES = 8  # colours of the palette; further series are drawn in the muted one
+ROWS = 60  # rows of a chart of points; the rest is in the table of all rows
 
-# Stand-ins that become CSS variables once the SVG is written.
-INK, SOFT, LINE, PAPER = "#010203", "#040506", "#070809", "#0a0b0c"
-VARIABLES = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", PAPER: "var(--paper)"}
-# Okabe and Ito's colours: told apart by colour-blind readers too.
-SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")
-STYLE = {
+_INK, _MUTED, _GRID = "#010101", "#010102", "#010103"
+_SERIES = [f"#0102{index:02x}" for index in range(1, SERIES + 1)]
+_VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
+    colour: f"--series-{index}" for index, colour in enumerate(_SERIES, 1)
+}
+_MARKERS = "osD^vPX*"
+_DASHES = ("-", "--", "-.", ":")
+_STYLE = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "paperworks",
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": LINE,
+    "font.family": "DejaVu Sans",
+    "font.size": 8.25,
+    "text.parse_math": False,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _MUTED,
+    "axes.labelsize": 8.25,
+    "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "xtick.color": LINE,
-    "ytick.color": LINE,
-    "xtick.labelcolor": SOFT,
-    "ytick.labelcolor": SOFT,
+    "axes.unicode_minus": True,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _MUTED,
+    "ytick.labelcolor": _MUTED,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
     "legend.frameon": False,
+    "legend.fontsize": 8.25,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "lines.linewidth": 1.6,
 }
 
-
-def colour(names: Sequence[str]) -> dict[str, str]:
-    """One colour a name; beyond the palette all are grey."""
-    return {name: SERIES[min(index, len(SERIES) - 1)] for index, name in enumerate(names)}
+Points = Sequence[float | None]
 
 
-def as_svg(figure: Figure, label: str) -> str:
-    """The figure as an inline SVG with an accessible label; closes it."""
-    buffer = io.StringIO()
-    figure.savefig(
-        buffer, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None, "Creator": None}
-    )
-    plt.close(figure)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    for stand_in, variable in VARIABLES.items():
-        text = text.replace(stand_in, variable)
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"font: ([^;\"]*)'[^;\"]*", r"font: \1inherit", text)
-    attributes = f'<svg role="img" aria-label="{escape(label, quote=True)}" class="figure" '
-    return re.sub(r"<svg (?=[^>]*>)", attributes, text, count=1)
+def clean(text: Any, longest: int = 40) -> str:
+    """`text` on one line, without control characters, cut to `longest` characters."""
+    line = re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]+", " ", str(text)).strip()
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
-def points_by_variant(
-    values: Mapping[str, Sequence[float | None]], metric: str, *, log: bool, emphasis: str | None = None
+def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequence[str] = ()) -> str:
+    """Every seed's value of a metric, one line of dots a row, with the mean as a bar; a null is said in words.
+
+    Rows named in `colours` are drawn in the palette's order, the others in the muted colour.
+    """
+    shown = list(rows.items())[:ROWS]
+    step = 30 if len(shown) <= 16 else 24
+    with _drawing(50 + step * len(shown), label) as (figure, done):
+        axes = figure.add_axes((0.03, 40 / (50 + step * len(shown)), 0.94, 1 - 46 / (50 + step * len(shown))))
+        finite = [value for _, values in shown for value in values if value is not None]
+        _scale(axes, "x", finite)
+        for place, (name, values) in enumerate(shown):
+            colour = _colour(colours, name)
+            known = [value for value in values if value is not None]
+            lost = len(values) - len(known)
+            text = clean(name, 46) + (f"  ({lost} diverged)" if lost else "")
+            axes.text(0, place - 0.22, text, transform=axes.get_yaxis_transform(), va="bottom", ha="left", color=_INK)
+            axes.axhline(place + 0.12, color=_GRID, linewidth=0.6, zorder=0)
+            axes.plot(known, [place + 0.12] * len(known), "o", ms=5.2, mfc=colour, mec="none", alpha=0.65)
+            if known and len(known) == len(values):
+                mean = math.fsum(known) / len(known)
+                axes.plot([mean, mean], [place - 0.12, place + 0.36], color=colour, linewidth=2.2)
+        axes.set_ylim(len(shown) - 0.35, -0.85)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel(clean(metric, 50))
+    return done()
+
+
+def lines(
+    series: Mapping[str, tuple[Points, Points]],
+    *,
+    label: str,
+    x: str = "",
+    y: str = "",
+    single: Mapping[str, Sequence[tuple[Points, Points]]] | None = None,
+    dots: bool = False,
 ) -> str:
-    """Every seed's value as a point, one line a variant, with the mean as a bar."""
-    names = list(values)
-    shown = names[:40]
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 0.6 + 0.34 * len(shown)))
-        for place, name in enumerate(shown):
-            finite = [value for value in values[name] if value is not None and (not log or value > 0)]
-            tint = SERIES[0] if name == emphasis else SOFT
-            axes.plot(finite, [place] * len(finite), "o", color=tint, alpha=0.55, ms=6, mec="none")
-            if finite:
-                centre = math.exp(sum(map(math.log, finite)) / len(finite)) if log else sum(finite) / len(finite)
-                axes.plot([centre, centre], [place - 0.28, place + 0.28], "-", color=tint, lw=2)
-            lost = len(values[name]) - len([value for value in values[name] if value is not None])
-            if lost:
-                axes.text(1.01, place, f"{lost} diverged", transform=axes.get_yaxis_transform(), va="center", size=8)
-        axes.set_yticks(range(len(shown)), [_short(name) for name in shown])
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
-        axes.set_ylim(len(shown) - 0.4, -0.6)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="x", color=LINE, lw=0.5, alpha=0.6)
+    """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted."""
+    columns = 1 if any(len(name) > 22 for name in series) else 2
+    named = list(series)[:SERIES]
+    legend = (math.ceil(len(named) / columns) + (len(series) > SERIES)) * 15 + 6 if len(series) > 1 else 0
+    height = 236 + legend
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.15, (46 + legend) / height, 0.81, 1 - (56 + legend) / height))
+        values = [v for _, ys in series.values() for v in ys if v is not None]
+        values += [v for many in (single or {}).values() for _, ys in many for v in ys if v is not None]
+        _scale(axes, "y", values)
+        across = [v for xs, _ in series.values() for v in xs if v is not None]
+        if dots:
+            _scale(axes, "x", across)
+        for place, (name, (xs, ys)) in enumerate(series.items()):
+            colour = _SERIES[place] if place < SERIES else _MUTED
+            order = 3 if place < SERIES else 1
+            for seed_xs, seed_ys in (single or {}).get(name, ()):
+                style: dict[str, Any] = dict(marker="o", ms=3, linestyle="none") if dots else dict(linewidth=0.7)
+                axes.plot(seed_xs, _holes(seed_ys), color=colour, alpha=0.4, zorder=order, **style)
+            marker = _MARKERS[place % len(_MARKERS)] if dots or len(xs) <= 12 else None
+            axes.plot(
+                xs,
+                _holes(ys),
+                color=colour,
+                marker=marker,
+                ms=4,
+                linestyle=_DASHES[(place // 2) % 4] if place < SERIES else "-",
+                linewidth=1.7 if place < SERIES else 0.7,
+                zorder=order + 0.5,
+                label=clean(name, 44 if columns == 1 else 22) if place < SERIES else None,
+            )
+        if len(series) > SERIES:
+            axes.plot([], [], color=_MUTED, linewidth=0.7, label=f"{len(series) - SERIES} others")
+        axes.grid(axis="y")
         axes.set_axisbelow(True)
-        if log:
-            axes.set_xscale("log")
-        axes.set_xlabel(metric.replace("_", " ") + (" (log scale)" if log else ""))
-        parts = "; ".join(
-            f"{n}: {', '.join('diverged' if v is None else f'{v:.3g}' for v in values[n])}" for n in shown
-        )
-        return as_svg(figure, f"{metric} by seed. {parts}")
+        axes.set_xlabel(clean(x, 50))
+        axes.set_title(clean(y, 60), loc="left", fontsize=8.25, color=_MUTED, pad=4)
+        if len(series) > 1:
+            figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0), ncols=columns, handlelength=2.4, borderpad=0.1)
+    return done()
 
 
-def forest(verdict: Mapping[str, Any]) -> str:
-    """The parts of one verdict: effect and interval against the threshold."""
-    parts = verdict["parts"][:40]
-    ratio = verdict["scale"] == "ratio"
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 0.7 + 0.3 * len(parts)))
-        for place, part in enumerate(parts):
-            values = [v for v in part["values"] if v is not None and (not ratio or v > 0)]
-            axes.plot(values, [place + 0.16] * len(values), ".", color=SOFT, alpha=0.6, ms=5, mec="none")
-            ends = part["interval"] or [None, None]
-            if ends[0] is not None and ends[1] is not None and (not ratio or ends[0] > 0):
-                axes.plot(ends, [place - 0.08] * 2, "-", color=SERIES[0], lw=2.4, solid_capstyle="round")
-            if part["effect"] is not None and (not ratio or part["effect"] > 0):
-                axes.plot([part["effect"]], [place - 0.08], "o", color=SERIES[0], ms=6, mec=PAPER)
-        axes.axvline(verdict["threshold"], color=SERIES[1], lw=1.2, ls=(0, (4, 3)))
-        labels = [", ".join(x for x in (part["baseline"], part["cell"]) if x) or verdict["method"] for part in parts]
-        axes.set_yticks(range(len(parts)), [_short(label) for label in labels])
-        axes.set_ylim(len(parts) - 0.4, -0.6)
-        axes.tick_params(axis="y", length=0, labelcolor=INK)
+def bars(labels: Sequence[Any], values: Points, *, label: str, x: str = "", y: str = "") -> str:
+    """Horizontal bars with their values written at the end."""
+    shown = list(zip(labels, values, strict=False))[:ROWS]
+    height = 52 + 30 * len(shown)
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.03, 40 / height, 0.94, 1 - 46 / height))
+        heights = [0.0 if value is None else float(value) for _, value in shown]
+        axes.barh([i + 0.16 for i in range(len(shown))], heights, height=0.3, color=_SERIES[0])
+        for place, (name, value) in enumerate(shown):
+            text = f"{clean(name, 36)}   {'diverged' if value is None else number(float(value))}"
+            axes.text(0, place - 0.1, text, transform=axes.get_yaxis_transform(), va="bottom", ha="left")
+        axes.set_ylim(max(len(shown), 1) - 0.5, -0.8)
+        axes.axvline(0, color=_GRID)
+        axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        if ratio:
-            axes.set_xscale("log")
-        unit = {"ratio": "times better", "difference": "difference, more is better", "exponent": "exponent"}
-        axes.set_xlabel(unit.get(verdict["scale"], verdict["metric"].replace("_", " ")))
-        return as_svg(figure, verdict["sentence"])
+        _ticks(axes, "x")
+        axes.set_xlabel(clean(y or x, 50))
+    return done()
 
 
-def curves(name: str, by_arm: Mapping[str, Sequence[Sequence[Sequence[float | None]]]]) -> str:
-    """Learning curves: every seed thin, one colour an arm."""
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.2, 3.0))
-        tints = colour(list(by_arm))
-        positive = True
-        for arm, runs in by_arm.items():
-            for index, run in enumerate(runs):
-                points = [(x, y) for x, y in run if y is not None]
-                positive = positive and all(y > 0 for _, y in points)
-                xs, ys = [x for x, _ in points], [y for _, y in points]
-                axes.plot(xs, ys, color=tints[arm], lw=1.1, alpha=0.7, label=arm if index == 0 else None)
-        values = [y for runs in by_arm.values() for run in runs for _, y in run if y is not None]
-        if positive and values and max(values) / max(min(values), 1e-300) > 20:
-            axes.set_yscale("log")
-        axes.set_xlabel("step")
-        axes.set_ylabel(name.replace("_", " "))
-        axes.grid(color=LINE, lw=0.5, alpha=0.5)
-        if len(by_arm) <= 8:
-            axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-        return as_svg(figure, f"{name} during training, by arm: {', '.join(by_arm)}")
+def heatmap(values: Sequence[Points], *, label: str, x: str = "", y: str = "") -> str:
+    """A matrix of numbers with its colour scale; nulls are left empty."""
+    grid = _grid(values)
+    tall = min(max(len(grid) / max(len(grid[0]), 1), 0.35), 1.2)
+    height = round(60 + 270 * tall)
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.14, 44 / height, 0.68, 1 - 54 / height))
+        image = axes.imshow(grid, cmap="cividis", aspect="auto", interpolation="nearest")
+        bar = figure.colorbar(image, cax=figure.add_axes((0.85, 44 / height, 0.025, 1 - 54 / height)))
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_formatter(lambda value, _: number(value))
+        axes.set_xlabel(clean(x, 50))
+        axes.set_ylabel(clean(y, 30))
+    return done()
 
 
-def picture(content: Mapping[str, Any]) -> str:
-    """One of a trial's pictures: lines, bars, heatmap, scatter or images."""
-    draw = {"lines": _lines, "bars": _bars, "heatmap": _heatmap, "scatter": _scatter, "images": _images}
-    with plt.rc_context(STYLE):
-        return as_svg(draw[content["kind"]](content), f"{content['title']}. {content.get('caption', '')}")
+def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str = "", y: str = "") -> str:
+    """Points, one colour and marker a group."""
+    legend = 18 * math.ceil(len(groups) / 2) if len(groups) > 1 else 0
+    height = 270 + legend
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.15, (46 + legend) / height, 0.81, 1 - (58 + legend) / height))
+        for place, (name, (xs, ys)) in enumerate(groups.items()):
+            both = [(a, b) for a, b in zip(xs, ys, strict=False) if a is not None and b is not None]
+            axes.plot(
+                [a for a, _ in both],
+                [b for _, b in both],
+                _MARKERS[place % len(_MARKERS)],
+                color=_SERIES[place] if place < SERIES else _MUTED,
+                ms=4.2 if len(both) < 200 else 2.4,
+                alpha=0.7,
+                mec="none",
+                label=clean(name, 22),
+            )
+        _ticks(axes, "x")
+        _ticks(axes, "y")
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.set_xlabel(clean(x, 50))
+        axes.set_title(clean(y, 60), loc="left", fontsize=8.25, color=_MUTED, pad=4)
+        if legend:
+            figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0), ncols=2, handletextpad=0.2, borderpad=0.1)
+    return done()
 
 
-def _lines(content: Mapping[str, Any]) -> Figure:
-    figure, axes = plt.subplots(figsize=(6.4, 3.0))
-    for (name, values), tint in zip(content["series"].items(), SERIES * 9, strict=False):
-        axes.plot(
-            content["x"][: len(values)], [math.nan if v is None else v for v in values], color=tint, lw=1.6, label=name
-        )
-    _label(axes, content)
-    axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return figure
+def images(panels: Sequence[Sequence[Points]], names: Sequence[Any], *, label: str) -> str:
+    """Small grey pictures side by side, four a row."""
+    columns = min(4, max(len(panels), 1))
+    rows = math.ceil(len(panels) / columns) or 1
+    side = WIDTH / columns
+    height = round(rows * (side + 14))
+    with _drawing(height, label) as (figure, done):
+        for place, panel in enumerate(panels):
+            row, column = divmod(place, columns)
+            bottom = 1 - ((row + 1) * (side + 14) - 3) / height
+            axes = figure.add_axes((column / columns + 0.008, bottom, 1 / columns - 0.016, (side - 6) / height))
+            axes.imshow(_grid(panel), cmap="gray", interpolation="nearest")
+            axes.set_axis_off()
+            if place < len(names):
+                axes.set_title(clean(names[place], 4 * 11 // columns), fontsize=7.5, pad=2, color=_MUTED)
+    return done()
 
 
-def _bars(content: Mapping[str, Any]) -> Figure:
-    figure, axes = plt.subplots(figsize=(6.4, 3.0))
-    axes.bar([str(label) for label in content["labels"]], [v or 0 for v in content["values"]], color=SERIES[0])
-    _label(axes, content)
-    return figure
+def picture(content: Mapping[str, Any]) -> str | None:
+    """What a trial kept with `t.picture`, drawn; None where its content does not fit its kind."""
+    title, x, y = (clean(content.get(name) or "", 80) for name in ("title", "x", "y"))
+    kind = content.get("kind")
+    label = f"{title}: {kind}. {clean(content.get('caption') or '', 200)}"
+    named = dict(x=x if isinstance(content.get("x"), str) else "", y=y if isinstance(content.get("y"), str) else "")
+    named |= {axis: clean(content[f"{axis}_label"]) for axis in ("x", "y") if content.get(f"{axis}_label")}
+    try:
+        if kind == "lines":
+            xs = content.get("x")
+            curves = {
+                str(name): (xs if isinstance(xs, list) else list(range(len(ys))), ys)
+                for name, ys in content["series"].items()
+            }
+            return lines(curves, label=label, **named)
+        if kind == "bars":
+            return bars(content["labels"], content["values"], label=label, **named)
+        if kind == "heatmap":
+            return heatmap(content["values"], label=label, **named)
+        if kind == "scatter":
+            groups = content.get("series") or {"": (content["x"], content["y"])}
+            return scatter({str(k): (v[0], v[1]) for k, v in groups.items()}, label=label, **named)
+        if kind == "images":
+            panels = content.get("images") or content.get("values") or []
+            return images(panels, content.get("labels") or [], label=label) if panels else None
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        return None
+    return None
 
 
-def _heatmap(content: Mapping[str, Any]) -> Figure:
-    figure, axes = plt.subplots(figsize=(6.4, 3.4))
-    values = [[math.nan if v is None else v for v in row] for row in content["values"]]
-    shown = axes.imshow(values, aspect="auto", cmap="cividis", interpolation="nearest")
-    figure.colorbar(shown, ax=axes, shrink=0.8).outline.set_visible(False)  # type: ignore[union-attr]
-    _label(axes, content)
-    return figure
+def _grid(values: Sequence[Points]) -> Any:
+    import numpy
+
+    grid = numpy.array([[math.nan if v is None else float(v) for v in row] for row in values], dtype=float)
+    if grid.ndim != 2 or not grid.size:
+        raise ValueError("a matrix of numbers is expected")
+    return grid
 
 
-def _scatter(content: Mapping[str, Any]) -> Figure:
-    figure, axes = plt.subplots(figsize=(4.2, 4.0))
-    axes.plot(content["x"], content["y"], "o", color=SERIES[0], ms=3.5, alpha=0.6, mec="none")
-    _label(axes, content)
-    return figure
+def _holes(values: Points) -> list[float]:
+    return [math.nan if value is None else float(value) for value in values]
 
 
-def _images(content: Mapping[str, Any]) -> Figure:
-    images, labels = content["images"][:16], content.get("labels") or []
-    figure, grid = plt.subplots(1, len(images), figsize=(1.5 * len(images), 1.8), squeeze=False)
-    for index, (axes, image) in enumerate(zip(grid[0], images, strict=True)):
-        axes.imshow(image, cmap=content.get("colours", "cividis"), interpolation="nearest")
-        axes.set_axis_off()
-        if index < len(labels):
-            axes.set_title(_short(str(labels[index]), 18), fontsize=8, loc="center", fontweight="normal")
-    return figure
+def _colour(named: Sequence[str], name: str) -> str:
+    place = list(named).index(name) if name in named else SERIES
+    return _SERIES[place] if place < SERIES else _MUTED
 
 
-def _label(axes: Any, content: Mapping[str, Any]) -> None:
-    for axis, key in (("x", "x_label"), ("y", "y_label")):
-        if isinstance(content.get(key), str):
-            getattr(axes, f"set_{axis}label")(content[key])
-    for axis in ("x", "y"):
-        if content.get(f"log_{axis}"):
-            getattr(axes, f"set_{axis}scale")("log")
+def _scale(axes: Any, axis: str, values: Sequence[float]) -> None:
+    """A logarithmic axis for positive values that span more than a factor of fifty."""
+    if values and min(values) > 0 and max(values) / min(values) > 50:
+        (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
+        from matplotlib.ticker import NullFormatter
+
+        getattr(axes, f"{axis}axis").set_minor_formatter(NullFormatter())
+    else:
+        (axes.locator_params)(axis=axis, nbins=5)
+    _ticks(axes, axis)
 
 
-def _short(name: str, most: int = 34) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
+def _ticks(axes: Any, axis: str) -> None:
+    getattr(axes, f"{axis}axis").set_major_formatter(lambda value, _: _tick(value))
+    axes.margins(**{axis: 0.04})
+
+
+def _tick(value: float) -> str:
+    if value == 0:
+        return "0"
+    size = abs(value)
+    if 1e-3 <= size < 1e4:
+        return f"{value:.4g}".replace("-", "−")
+    digits, power = f"{value:.3g}".split("e") if "e" in f"{value:.3g}" else f"{value:.2e}".split("e")
+    return f"{float(digits):g}e{int(power)}".replace("-", "−")
+
+
+@contextmanager
+def _drawing(height: int, label: str) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """A figure to draw on, and what gives its SVG after the block has closed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    result: list[str] = []
+    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # glyphs that the measuring font lacks: the browser draws the text
+        figure = Figure(figsize=(WIDTH / 72, height / 72))
+        yield figure, lambda: result[0]
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        result.append(_inlined(buffer.getvalue(), height, label))
+
+
+def _inlined(svg: str, height: int, label: str) -> str:
+    """The drawing as part of a page: no prologue, no stray ids, the page's colours and font."""
+    body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    body = body[body.index(">") + 1 :]
+    body = re.sub(r"#[0-9a-f]{6}", lambda found: _variable(found[0]), body)
+    body = body.replace("'DejaVu Sans'", "var(--sans)")
+    used = set(re.findall(r"(?:url\(#|href=\"#)([\w-]+)", body))
+    body = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", body)
+    body = re.sub(r"\n\s*", "\n", body)
+    opening = (
+        f'<svg class="chart" role="img" aria-label="{escape(clean(label, 300), quote=True)}" '
+        f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
+    return opening + body.strip()
+
+
+def _variable(colour: str) -> str:
+    return f"var({_VARIABLES[colour]})" if colour in _VARIABLES else colour

@@ -1,179 +1,455 @@
-"""The report of a run: one self-contained page whose first screen answers the claim."""
+"""The report of a run: one HTML page whose first screen answers the claim and whose rest shows everything behind it."""
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paperworks.lab import Card
+from markupsafe import Markup
+
+from paperworks.errors import CardError
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
-from paperworks.lab.verdict import number
+from paperworks.lab.verdict import EQUAL_WITHIN, number
 
 from . import figures
-from .pages import environment, markdown_to_html
+from .forest import effect_text, interval_text, needs_text, strip
+from .pages import bytes_text, count_text, markdown, page, plain
 
-READ_FIRST = "Read before you believe it"
-COSTS = ("parameters", "operations", "saved_bytes", "seconds", "steps")
+FIRST_SCREEN = 6  # claims in the first figure
+TABLE_ROWS = 2000  # rows of the table of all rows; the download has every one
+BEFORE = "read before you believe it"
+ORDER = {"headline": 0, "control": 1, "mechanism": 2}
+
+Result = Mapping[str, Any]
 
 
-def write_report(result: Mapping[str, Any], card: Card, path: Path) -> Path:
-    """Write the page; returns its path.
+def write_report(result: Result, card: Any, path: Path | str, *, home: str | None = None) -> Path:
+    """Write a run's report, one self-contained HTML file; the path it was written to.
+
+    Args:
+        result: what a run returned or recorded.
+        card: the paper's card; None where there is none.
+        path: the file to write.
+        home: address of the paper's page, where the report is part of a gallery.
 
     Raises:
-        PaperworksError: the folder cannot be written.
+        PaperworksError: the file cannot be written.
     """
-    write_text(path, render_report(result, card))
+    path = Path(path)
+    write_text(path, page("report.html.j2", **view(result, card), home=home))
     return path
 
 
-def render_report(result: Mapping[str, Any], card: Card, *, home: str | None = None) -> str:
-    """The page as text; `home` is the address of the gallery it belongs to."""
-    verdicts = result["verdicts"]
-    lead = leading(verdicts)
-    sections = card.sections
-    read_first = ""
-    if READ_FIRST in sections:
-        body = f"## {READ_FIRST}\n{sections[READ_FIRST]}"
-        read_first = markdown_to_html(Card(**{**vars(card), "body": body}).render(Recorded(result)).partition("\n")[2])
-    payload = json.dumps(result).encode()
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            card=card,
-            result=result,
-            lead=lead,
-            answer=answer(verdicts),
-            lead_figure=_lead_figure(result, lead) if lead else None,
-            studies=[_study(result, study) for study in result["studies"]],
-            read_first=read_first,
-            download=base64.b64encode(payload).decode() if len(payload) < 3_000_000 else None,
-            home=home,
-            number=number,
-        )
-    )
+def overall(verdicts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The verdict that answers the paper's claim: of the headline claims the weakest; None where there is none."""
+    found = list(verdicts)
+    headlines = [verdict for verdict in found if verdict["kind"] == "headline"] or found
+    for status in ("not supported", "inconclusive", "supported"):
+        for verdict in headlines:
+            if verdict["status"] == status:
+                return verdict
+    return None
 
 
-def leading(verdicts: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The verdict that answers the paper's claim: its first headline."""
-    return next((v for v in verdicts if v["kind"] == "headline"), verdicts[0] if verdicts else None)
+def failed_controls(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The control claims that do not hold."""
+    return [v["claim"] for v in verdicts if v["kind"] == "control" and v["status"] == "not supported"]
 
 
-def answer(verdicts: Sequence[Mapping[str, Any]]) -> str:
-    """One generated sentence: the headline's effect, and which controls it fails."""
-    lead = leading(verdicts)
-    if lead is None:
-        return "No claim was decided in this run."
-    controls = [v for v in verdicts if v["kind"] == "control"]
-    failed = [v for v in controls if v["status"] == "not supported"]
-    open_ = [v for v in controls if v["status"] == "inconclusive"]
-    text = lead["sentence"]
-    if failed:
-        text += f" It fails {_count(failed, 'control')}: {'; '.join(v['claim'] for v in failed)}."
-    if open_:
-        text += f" Undecided {_count(open_, 'control')}: {'; '.join(v['claim'] for v in open_)}."
-    if controls and not failed and not open_:
-        text += f" It passes {'its control' if len(controls) == 1 else f'all {len(controls)} controls'}."
-    return text
+def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
+    """How the method did against what could explain its effect away."""
+    controls = [verdict for verdict in verdicts if verdict["kind"] == "control"]
+    if not controls:
+        return "No control was measured."
+    failed = [verdict["claim"] for verdict in controls if verdict["status"] == "not supported"]
+    open_ = [verdict["claim"] for verdict in controls if verdict["status"] == "inconclusive"]
+    if not failed and not open_:
+        return "The control holds." if len(controls) == 1 else f"All {len(controls)} controls hold."
+    told = [f"it fails the control “{claim}”" for claim in failed]
+    told += [f"the control “{claim}” is undecided" for claim in open_]
+    text = "; ".join(told)
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def _count(found: Sequence[Any], word: str) -> str:
-    return f"{len(found)} {word}{'' if len(found) == 1 else 's'}"
-
-
-def _values(result: Mapping[str, Any], study: str, metric: str, cell: str | None) -> dict[str, list[float | None]]:
-    """variant -> one value a seed, for one metric in one cell."""
-    found: dict[str, dict[int, float | None]] = {}
-    for trial in result["trials"]:
-        if trial["study"] != study:
-            continue
-        for row in trial["rows"]:
-            if metric in row["metrics"] and row["cell"] == cell:
-                found.setdefault(row["variant"], {})[trial["seed"]] = row["metrics"][metric]
-    return {variant: [by_seed[seed] for seed in sorted(by_seed)] for variant, by_seed in found.items()}
-
-
-def _lead_figure(result: Mapping[str, Any], lead: Mapping[str, Any]) -> str | None:
-    cell = lead["parts"][0]["cell"]
-    values = _values(result, lead["study"], lead["metric"], cell)
-    if not values:
-        return figures.forest(lead)
-    flat = [v for vs in values.values() for v in vs if v is not None]
-    log = lead["scale"] == "ratio" and bool(flat) and min(flat) > 0
-    order = [lead["method"], *(name for name in values if name != lead["method"])]
-    ordered = {name: values[name] for name in order if name in values}
-    return figures.points_by_variant(ordered, lead["metric"], log=log, emphasis=lead["method"])
-
-
-def _study(result: Mapping[str, Any], study: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything the page shows of one study."""
-    name = study["name"]
-    trials = [trial for trial in result["trials"] if trial["study"] == name]
-    verdicts = [verdict for verdict in result["verdicts"] if verdict["study"] == name]
-    seen: dict[tuple[str, str | None], None] = {}
-    for trial in trials:
-        for row in trial["rows"]:
-            for metric in row["metrics"]:
-                seen[metric, row["cell"]] = None
-    claimed = [verdict["metric"] for verdict in verdicts]
-    keys = sorted(seen, key=lambda key: (claimed.index(key[0]) if key[0] in claimed else len(claimed), str(key[1])))
-    panels = []
-    for metric, cell in keys[:24]:
-        values = _values(result, name, metric, cell)
-        flat = [v for vs in values.values() for v in vs if v is not None]
-        log = bool(flat) and min(flat) > 0 and max(flat) / min(flat) > 30
-        title = metric.replace("_", " ") + (f", {cell}" if cell else "")
-        panels.append({"title": title, "svg": figures.points_by_variant(values, title, log=log)})
+def view(result: Result, card: Any) -> dict[str, Any]:
+    """Everything the template shows."""
+    verdicts = list(result.get("verdicts") or [])
+    lead = overall(verdicts)
+    first = sorted(verdicts, key=lambda verdict: ORDER.get(verdict["kind"], 3))[:FIRST_SCREEN]
+    headlines = [verdict for verdict in verdicts if verdict["kind"] == "headline"]
+    text = json.dumps(result, ensure_ascii=False)
+    trials = list(result.get("trials") or [])
     return {
-        **study,
-        "verdicts": [{**v, "svg": figures.forest(v)} for v in verdicts],
-        "panels": panels,
-        "more_panels": max(0, len(keys) - 24),
-        "curves": _curves(trials),
-        "costs": _costs(trials),
-        "counters": sorted({trial["counter"] for trial in trials if trial.get("counter")}),
-        "pictures": [
-            {**{k: p.get(k) for k in ("title", "caption")}, "svg": figures.picture(p)}
-            for trial in trials
-            for p in trial.get("pictures", [])
-        ][:24],
-        "rows": [(trial, row) for trial in trials for row in trial["rows"]],
-        "seeds": sorted({trial["seed"] for trial in trials}),
-        "unequal": _unequal(verdicts),
+        "title": getattr(card, "title", None) or result["paper"],
+        "card": card,
+        "result": result,
+        "lead": lead,
+        "controls": controls_sentence(verdicts) if verdicts else "",
+        "others": len(headlines) - 1 if lead is not None else 0,
+        "held": sum(verdict["status"] == "supported" for verdict in headlines),
+        "headlines": len(headlines),
+        "first": [_claim(verdict) for verdict in first],
+        "unshown": len(verdicts) - len(first),
+        "claims": [_claim(verdict) for verdict in verdicts],
+        "published": [_beside(verdict, trials) for verdict in verdicts if verdict.get("published")],
+        "studies": [
+            _study(study, [t for t in trials if t["study"] == study["name"]], verdicts)
+            for study in result.get("studies") or []
+        ],
+        "before": _section(card, result, BEFORE),
+        "environment": result.get("environment") or {},
+        "table": _table(trials),
+        "download": base64.b64encode(text.encode("utf-8", "surrogatepass")).decode(),
+        "download_size": bytes_text(len(text)),
+        "trial_count": len(trials),
     }
 
 
-def _curves(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    names: dict[str, dict[str, list[Any]]] = {}
+def _claim(verdict: Mapping[str, Any]) -> dict[str, Any]:
+    """A verdict with its strip and its parts, as text."""
+    weakest = {name: verdict.get(name) for name in ("effect", "interval", "status")}
+    weakest["values"] = next(
+        (
+            part.get("values")
+            for part in verdict.get("parts") or []
+            if part.get("effect") == verdict["effect"] and part.get("interval") == verdict.get("interval")
+        ),
+        [],
+    )
+    parts = [
+        {
+            **part,
+            "name": " · ".join(
+                filter(None, [part.get("cell"), part.get("baseline") and f"against {part['baseline']}"])
+            ),
+            "text": effect_text(verdict["scale"], part.get("effect")),
+            "interval_text": interval_text(verdict["scale"], part.get("interval")),
+            "strip": Markup(strip(verdict, part, _described(verdict, part))),
+        }
+        for part in verdict.get("parts") or []
+    ]
+    return {
+        **verdict,
+        "text": effect_text(verdict["scale"], verdict["effect"]),
+        "interval_text": interval_text(verdict["scale"], verdict.get("interval")),
+        "needs": needs_text(verdict),
+        "strip": Markup(strip(verdict, weakest, _described(verdict, weakest))),
+        "parts": parts,
+        "costs": verdict.get("costs") or {},
+    }
+
+
+def _described(verdict: Mapping[str, Any], part: Mapping[str, Any]) -> str:
+    where = f" in {part['cell']}" if part.get("cell") else ""
+    return (
+        f"{verdict['claim']}{where}: effect {effect_text(verdict['scale'], part.get('effect'))}, 95 % interval "
+        f"{interval_text(verdict['scale'], part.get('interval'))}, needs {needs_text(verdict)}: {part['status']}"
+    )
+
+
+def _beside(verdict: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The paper's own number and ours."""
+    own = [t for t in trials if t["study"] == verdict["study"]]
+    baselines = verdict.get("baseline")
+    names = [verdict["method"], *([baselines] if isinstance(baselines, str) else baselines or [])]
+    means = {name: _mean(_values(own, name, verdict["metric"])) for name in names}
+    return {
+        "claim": verdict["claim"],
+        "published": verdict["published"],
+        "differs": verdict.get("differs"),
+        "means": {name: number(value) for name, value in means.items() if value is not None},
+        "metric": verdict["metric"],
+        "effect": effect_text(verdict["scale"], verdict["effect"]),
+        "interval": interval_text(verdict["scale"], verdict.get("interval")),
+        "status": verdict["status"],
+    }
+
+
+def _values(trials: Sequence[Mapping[str, Any]], variant: str, metric: str) -> list[float | None]:
+    rows = [row for trial in trials for row in trial["rows"] if row["variant"] == variant]
+    return [row["metrics"][metric] for row in rows if metric in row["metrics"]]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _section(card: Any, result: Result, heading: str) -> Markup | None:
+    """A section of the card with its numbers filled in from this result."""
+    if card is None:
+        return None
+    try:
+        body = card.render(Recorded(result))
+    except CardError as error:
+        return markdown(f"The card's text could not be filled in:\n\n    {error}")
+    parts = re.split(r"(?m)^## +(.+?) *$", body)
+    for place in range(1, len(parts) - 1, 2):
+        if parts[place].strip().lower() == heading:
+            return markdown(parts[place + 1].strip())
+    return None
+
+
+def _study(study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> dict:
+    own = [verdict for verdict in verdicts if verdict["study"] == study["name"]]
+    named = _named(study, own)
+    data = study.get("data")
+    return {
+        **study,
+        "points": _point_charts(trials, named, study["name"]),
+        "curves": _curve_charts(trials, named, study["name"]),
+        "fair": _fair_play(study, trials, own),
+        "equal_times": _equal_times(study, trials),
+        "tuning": study.get("tuning"),
+        "pictures": _pictures(trials),
+        "data_text": data
+        if isinstance(data, str) or data is None
+        else f"{data['name']}, fingerprint {data['fingerprint']}",
+        "common": {name: plain(value) for name, value in (study.get("settings") or {}).items()},
+        "own": {
+            arm: {name: plain(value) for name, value in values.items()}
+            for arm, values in (study.get("arm_settings") or {}).items()
+            if values
+        },
+    }
+
+
+def _named(study: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Variants in the order in which colours are given: those of the claims first, then the other arms."""
+    names: list[str] = []
+    for verdict in sorted(verdicts, key=lambda verdict: ORDER.get(verdict["kind"], 3)):
+        baselines = verdict.get("baseline")
+        names += [verdict["method"], *([baselines] if isinstance(baselines, str) else baselines or [])]
+    return list(dict.fromkeys([*names, *(study.get("arms") or []), *(study.get("variants") or {})]))
+
+
+def _by_metric(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str | None, list[float | None]]]]:
+    """Metric -> variant -> cell -> values of all seeds."""
+    found: dict[str, dict[str, dict[str | None, list[float | None]]]] = {}
     for trial in trials:
-        for name, curve in trial["curves"].items():
+        for row in trial["rows"]:
+            for metric, value in row["metrics"].items():
+                cells = found.setdefault(metric, {}).setdefault(row["variant"], {})
+                cells.setdefault(row["cell"], []).append(value)
+    return found
+
+
+def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], study: str) -> list[dict[str, Any]]:
+    charts = []
+    for metric, variants in _by_metric(trials).items():
+        order = sorted(variants, key=lambda name: named.index(name) if name in named else len(named))
+        cells = list(dict.fromkeys(cell for variant in order for cell in variants[variant]))
+        label = f"{study}: {metric} of every seed, by arm"
+        xs = _numeric_cells(cells)
+        if xs and len(cells) > 2:
+            charts.append({"metric": metric, "svg": Markup(_along(variants, order, cells, xs, label, metric))})
+            continue
+        for cell in cells if 1 < len(cells) <= 8 else [None]:
+            if 1 < len(cells) <= 8:
+                rows = {name: variants[name][cell] for name in order if cell in variants[name]}
+            else:
+                rows = {
+                    f"{name}, {each}" if each else name: values
+                    for name in order
+                    for each, values in variants[name].items()
+                }
+            where = f", {cell}" if cell and len(cells) > 1 else ""
+            text = label + where
+            if len(rows) > figures.ROWS:
+                text += f"; the first {figures.ROWS} of {len(rows)}"
+            svg = figures.points(rows, label=text, metric=metric + where, colours=order)
+            cut = f"The first {figures.ROWS} of {len(rows)} rows." if len(rows) > figures.ROWS else ""
+            charts.append({"metric": metric + where, "svg": Markup(svg), "note": cut})
+    return charts
+
+
+def _numeric_cells(cells: Sequence[str | None]) -> tuple[str, list[float]] | None:
+    """Cells such as `m=10`, `m=20`: the name and its values."""
+    found = [re.fullmatch(r"([^=]+)=([-+0-9.eE]+)", cell or "") for cell in cells]
+    if not all(found) or len({match[1] for match in found if match}) != 1:
+        return None
+    try:
+        return found[0][1], [float(match[2]) for match in found if match]  # type: ignore[index]
+    except ValueError:
+        return None
+
+
+def _along(variants, order, cells, xs, label, metric) -> str:
+    """A metric against the number in its cells' names: mean by variant and every seed."""
+    where = dict(zip(cells, xs[1], strict=True))
+    means, single = {}, {}
+    for name in order:
+        by = sorted((where[cell], values) for cell, values in variants[name].items())
+        means[name] = ([x for x, _ in by], [_mean(values) for _, values in by])
+        single[name] = [([x] * len(values), values) for x, values in by]
+    return figures.lines(means, label=f"{label}, against {xs[0]}", x=xs[0], y=metric, single=single, dots=True)
+
+
+def _curve_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], study: str) -> list[dict[str, Any]]:
+    by: dict[str, dict[str, list[tuple[list, list]]]] = {}
+    swept = len({json.dumps(trial.get("point") or {}, sort_keys=True) for trial in trials}) > 1
+    for trial in trials:
+        arm = trial["arm"] + (f" {plain(trial['point'])}" if swept and trial.get("point") else "")
+        for metric, curve in (trial.get("curves") or {}).items():
             if len(curve) > 1:
-                names.setdefault(name, {}).setdefault(trial["arm"], []).append(curve)
-    return [
-        {"title": name.replace("_", " "), "svg": figures.curves(name, arms)} for name, arms in list(names.items())[:6]
-    ]
+                by.setdefault(metric, {}).setdefault(arm, []).append(([x for x, _ in curve], [y for _, y in curve]))
+    charts = []
+    for metric, arms in by.items():
+        order = sorted(arms, key=lambda arm: named.index(arm) if arm in named else len(named))
+        means = {arm: _mean_curve(arms[arm]) for arm in order}
+        label = f"{study}: {metric} while training, mean and every seed, by arm"
+        single = {arm: curves for arm, curves in arms.items() if len(curves) > 1}
+        svg = figures.lines(means, label=label, x="step", y=metric, single=single)
+        charts.append({"metric": metric, "svg": Markup(svg)})
+    return charts
 
 
-def _costs(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Arm by arm, the mean over trials of what it paid."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for trial in trials:
-        costs = {name: trial.get(name) for name in COSTS} | (trial.get("counts") or {})
-        for name, value in costs.items():
-            if value is not None:
-                table.setdefault(trial["arm"], {}).setdefault(name, []).append(value)
-    names = list(dict.fromkeys(name for costs in table.values() for name in costs))
-    return [
-        {"arm": arm, "costs": {name: sum(costs[name]) / len(costs[name]) if name in costs else None for name in names}}
-        for arm, costs in table.items()
-    ]
+def _mean_curve(curves: Sequence[tuple[list, list]]) -> tuple[list, list]:
+    """Mean over seeds; on the steps all seeds share, or else interpolated where all have begun and none has ended."""
+    import numpy
+
+    steps = curves[0][0]
+    if any(xs != steps for xs, _ in curves):
+        low, high = max(xs[0] for xs, _ in curves), min(xs[-1] for xs, _ in curves)
+        if low >= high:
+            return curves[0]
+        steps = numpy.linspace(low, high, 60).tolist()
+    columns = []
+    for xs, ys in curves:
+        known = numpy.array([numpy.nan if y is None else y for y in ys], dtype=float)
+        columns.append(numpy.interp(steps, xs, known) if xs != steps else known)
+    mean = numpy.mean(columns, axis=0)
+    return steps, [float(value) if numpy.isfinite(value) else None for value in mean]
 
 
-def _unequal(verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
-    told = []
+def _fair_play(
+    study: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """What every arm paid, mean over trials; what a claim needs equal and is not is marked."""
+    if not trials:
+        return None
+    columns = ["parameters", "operations", "saved_bytes", "seconds"]
+    columns += [name for t in trials for name in t.get("counts") or {}]
+    columns = [name for name in dict.fromkeys(columns) if any(_cost(t, name) is not None for t in trials)]
+    order = list(dict.fromkeys(trial["arm"] for trial in trials))
+    means: dict[str, dict[str, float | None]] = {}
+    for arm in order:
+        own = [trial for trial in trials if trial["arm"] == arm]
+        means[arm] = {name: _mean([v for t in own if (v := _cost(t, name)) is not None]) for name in columns}
+    payers = study.get("variants") or {}
+    unequal: dict[tuple[str, str], list[str]] = {}
     for verdict in verdicts:
-        if verdict["fair"] is False:
-            told.append(f"{verdict['claim']}: not at equal {' and '.join(verdict['equal'])}")
-    return told
+        baselines = verdict.get("baseline")
+        for name, by in (verdict.get("costs") or {}).items():
+            method = verdict["method"]
+            for baseline in [baselines] if isinstance(baselines, str) else baselines or []:
+                ours, theirs = by.get(method), by.get(baseline)
+                if ours is None or theirs is None or payers.get(baseline, baseline) == payers.get(method, method):
+                    continue
+                calibrated = name == "seconds" and {method, baseline} & set(study.get("calibrated") or [])
+                if not calibrated and abs(ours - theirs) > EQUAL_WITHIN * max(abs(ours), abs(theirs)):
+                    unequal.setdefault((payers.get(baseline, baseline), name), []).append(payers.get(method, method))
+    form = {"saved_bytes": bytes_text, "seconds": lambda v: "–" if v is None else f"{number(v)} s"}
+    rows = [
+        {
+            "arm": arm,
+            "cells": [
+                {
+                    "text": form.get(name, count_text)(means[arm][name]),
+                    "unequal": ", ".join(dict.fromkeys(unequal.get((arm, name), []))),
+                }
+                for name in columns
+            ],
+        }
+        for arm in order
+    ]
+    costs: dict[str, list[float]] = {}
+    for trial in trials:
+        for variant, seconds in (trial.get("costs") or {}).items():
+            costs.setdefault(variant, []).append(seconds)
+    needed = {name for verdict in verdicts for name in verdict.get("equal") or []} or set(study.get("equal") or [])
+    units = sorted({trial["unit"] for trial in trials if trial.get("unit")})
+    return {
+        "columns": [{"name": name.replace("_", " "), "needed": name in needed} for name in columns],
+        "rows": rows,
+        "counters": sorted({trial["counter"] for trial in trials if trial.get("counter")}),
+        "unit": ", ".join(units),
+        "needed": sorted(needed),
+        "unmeasured": sorted(needed - set(columns)),
+        "unequal": bool(unequal),
+        "variants": {v: a for v, a in payers.items()},
+        "costs": {variant: f"{number(_mean(seconds))} s" for variant, seconds in costs.items()},
+    }
+
+
+def _cost(trial: Mapping[str, Any], name: str) -> float | None:
+    value = trial.get(name)
+    return value if value is not None else (trial.get("counts") or {}).get(name)
+
+
+def _equal_times(study: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The arms whose length was set so that they train as long as another."""
+    found = []
+    for arm, spec in (study.get("equal_time") or {}).items():
+        method, reference = spec[0], spec[1]
+        took = {
+            name: _mean([t["seconds"] for t in trials if t["arm"] == name and t.get("seconds") is not None])
+            for name in (arm, reference)
+        }
+        found.append(
+            {
+                "arm": arm,
+                "method": method,
+                "reference": reference,
+                "calibrated": arm in (study.get("calibrated") or []),
+                "took": {name: f"{number(seconds)} s" for name, seconds in took.items() if seconds is not None},
+            }
+        )
+    return found
+
+
+def _pictures(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The pictures of the lowest seed, by arm."""
+    kept = [trial for trial in trials if trial.get("pictures")]
+    first = min((trial["seed"] for trial in kept), default=0)
+    return [
+        {
+            "arm": trial["arm"],
+            "seed": first,
+            "title": content.get("title") or content.get("kind"),
+            "caption": content.get("caption") or "",
+            "svg": Markup(svg) if (svg := figures.picture(content)) else None,
+        }
+        for trial in kept
+        if trial["seed"] == first
+        for content in trial["pictures"]
+    ]
+
+
+def _table(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """All rows, one line each."""
+    flat = [(trial, row) for trial in trials for row in trial["rows"]]
+    metrics = list(dict.fromkeys(name for _, row in flat for name in row["metrics"]))
+    return {
+        "metrics": metrics,
+        "total": len(flat),
+        "rows": [
+            [
+                trial["study"],
+                trial["arm"],
+                trial["seed"],
+                row["variant"],
+                row["cell"] if row["cell"] is not None else plain(trial.get("point") or None),
+                *(
+                    ("diverged" if row["metrics"][name] is None else plain(row["metrics"][name]))
+                    if name in row["metrics"]
+                    else ""
+                    for name in metrics
+                ),
+            ]
+            for trial, row in flat[:TABLE_ROWS]
+        ],
+    }

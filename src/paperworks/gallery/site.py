@@ -1,106 +1,107 @@
-"""The gallery: a static site of all papers, and the README's table."""
+"""The gallery: a static site of all papers that works from a folder, without a network or a server."""
 
-import http.server
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paperworks.errors import PaperworksError
-from paperworks.lab import Paper
+from paperworks.errors import CardError, PaperworksError
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
-from paperworks.lab.verdict import number
 
-from .pages import environment, markdown_to_html
-from .report import answer, leading, render_report
+from .forest import effect_text, interval_text
+from .pages import markdown, page
+from .readme import card_of, result_of
+from .report import controls_sentence, overall, view, write_report
 
-ORDER = ("supported", "not supported", "inconclusive")
+RANK = {"supported": 0, "inconclusive": 1, "not supported": 2, None: 3}
 
 
-def build_gallery(papers: Sequence[Paper], results: Mapping[str, Recorded], folder: Path) -> Path:
-    """Write the site into `folder`; returns the path of its index.
+def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Path | str) -> Path:
+    """Write the site of `papers` (or their cards) with their recorded `results`, slug -> result; its index page.
 
     Raises:
         PaperworksError: the folder cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise PaperworksError(f"{folder} is a file; give a folder with --build")
-    entries = [_entry(paper, results[paper.slug]) for paper in papers]
-    template = environment().get_template("index.html.j2")
-    fields = dict(sorted(Counter(entry["card"].field for entry in entries).items()))
-    write_text(folder / "index.html", template.render(entries=entries, fields=fields))
-    for paper, entry in zip(papers, entries, strict=True):
-        recorded = results[paper.slug]
-        page = environment().get_template("paper.html.j2")
-        text = markdown_to_html(paper.card.render(recorded))
-        has_report = recorded.result is not None
-        write_text(folder / paper.slug / "index.html", page.render(**entry, text=text, has_report=has_report))
-        if recorded.result is not None:
-            report = render_report(recorded.result, paper.card, home="../index.html")
-            write_text(folder / paper.slug / "report.html", report)
-    return folder / "index.html"
+    folder = Path(folder)
+    entries = []
+    for paper in papers:
+        card = card_of(paper)
+        found = results.get(card.slug)
+        result = result_of(results, card.slug)
+        known = found if isinstance(found, Recorded) else Recorded(result)
+        entry = _entry(card, result)
+        room = folder / card.slug
+        if result is not None:
+            write_report(result, card, room / "report.html", home="index.html")
+        try:
+            body = markdown(card.render(known))
+        except CardError as error:
+            body = markdown(f"The card's text could not be filled in:\n\n    {error}")
+        claims = view(result, card)["claims"] if result is not None else []
+        write_text(room / "index.html", page("paper.html.j2", body=body, claims=claims, **entry))
+        entries.append(entry)
+    fields = sorted({entry["card"].field for entry in entries})
+    counts = {name: sum(entry["card"].field == name for entry in entries) for name in fields}
+    index = folder / "index.html"
+    measured = sum(entry["lead"] is not None for entry in entries)
+    write_text(index, page("index.html.j2", entries=entries, fields=counts, measured=measured))
+    return index
 
 
-def _entry(paper: Paper, recorded: Recorded) -> dict[str, Any]:
-    verdicts = (recorded.result or {}).get("verdicts", [])
+def _entry(card: Any, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What the index and the paper's page show of a paper."""
+    verdicts = list((result or {}).get("verdicts") or [])
+    lead = overall(verdicts)
+    kinds = ("headline", "mechanism", "control")
+    words = [card.title, card.slug, card.field, card.idea, card.claim, card.arxiv, str(card.year), *card.tags]
     return {
-        "card": paper.card,
-        "verdicts": verdicts,
-        "lead": leading(verdicts),
-        "answer": answer(verdicts) if verdicts else None,
-        "badges": _badges(verdicts),
+        "card": card,
+        "title": card.title,
+        "result": result,
+        "lead": lead,
+        "status": lead["status"] if lead else None,
+        "rank": RANK[lead["status"] if lead else None],
+        "effect": effect_text(lead["scale"], lead["effect"]) if lead else "",
+        "interval": interval_text(lead["scale"], lead["interval"]) if lead else "",
+        "controls": controls_sentence(verdicts) if verdicts else "",
+        "badges": [
+            {"kind": kind, "held": sum(v["status"] == "supported" for v in own), "all": len(own)}
+            for kind in kinds
+            if (own := [verdict for verdict in verdicts if verdict["kind"] == kind])
+        ],
+        "words": " ".join(words).lower(),
     }
 
 
-def _badges(verdicts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many claims of each kind ended how."""
-    badges = []
-    for kind in ("headline", "mechanism", "control"):
-        found = Counter(v["status"] for v in verdicts if v["kind"] == kind)
-        badges += [{"kind": kind, "status": status, "count": found[status]} for status in ORDER if found[status]]
-    return badges
-
-
-def readme_table(papers: Sequence[Paper], results: Mapping[str, Recorded]) -> str:
-    """Markdown: one line a paper with its measured headline verdict and the controls that it fails."""
-    lines = [
-        "| paper | claim | verdict | effect (95 % interval) | seeds | controls not passed |",
-        "|---|---|---|---|--:|---|",
-    ]
-    for paper in papers:
-        verdicts = (results[paper.slug].result or {}).get("verdicts", [])
-        lead = leading(verdicts)
-        name = f"[{paper.slug}](https://arxiv.org/abs/{paper.card.arxiv})"
-        claim = _cell(paper.card.claim)
-        if lead is None:
-            lines.append(f"| {name} | {claim} | not measured yet | | | |")
-            continue
-        unit = " times" if lead["scale"] == "ratio" else ""
-        ends = lead["interval"]
-        effect = f"{number(lead['effect'])}{unit}" + (f" ({number(ends[0])} to {number(ends[1])})" if ends else "")
-        controls = [_cell(v["claim"]) for v in verdicts if v["kind"] == "control" and v["status"] != "supported"]
-        status = f"**{lead['status']}**"
-        lines.append(f"| {name} | {claim} | {status} | {effect} | {lead['seeds']} | {'; '.join(controls) or 'none'} |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def serve(folder: Path, port: int = 8000) -> None:
-    """Show the site on this machine only, until interrupted.
+def serve(folder: Path | str, port: int = 8000) -> None:
+    """Show a built gallery at http://127.0.0.1:`port`, to this machine alone, until interrupted.
 
     Raises:
-        PaperworksError: the port is taken.
+        PaperworksError: the folder holds no gallery, or the port is taken.
     """
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = server_of(folder, port)
+    print(f"http://127.0.0.1:{server.server_address[1]}/  (Ctrl-C stops)", flush=True)
     try:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
-    except OSError as error:
-        raise PaperworksError(f"port {port}: {error.strerror}; give another with --port") from error
-    print(f"http://127.0.0.1:{server.server_port}/  (stop with Ctrl-C)")
-    with server:
         server.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        server.server_close()
+
+
+def server_of(folder: Path | str, port: int = 0) -> Any:
+    """The server of `serve`, not yet running; port 0 takes a free one."""
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the parent's name)
+            pass
+
+    folder = Path(folder)
+    if not (folder / "index.html").is_file():
+        raise PaperworksError(f"{folder} holds no index.html; build it first: paperworks gallery --build {folder}")
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(Quiet, directory=str(folder)))
+    except OSError as error:
+        raise PaperworksError(f"port {port} cannot be used ({error.strerror}); choose another with --port") from error

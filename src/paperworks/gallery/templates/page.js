@@ -1,45 +1,76 @@
-(function () {
-  var root = document.documentElement, button = document.getElementById("theme"), kept = null;
-  try { kept = localStorage.getItem("paperworks-theme"); } catch (e) { kept = null; }
-  var system = window.matchMedia("(prefers-color-scheme: dark)");
-  function show(theme) {
-    root.setAttribute("data-theme", theme);
-    if (button) { button.setAttribute("aria-pressed", String(theme === "dark")); }
-  }
-  show(kept || (system.matches ? "dark" : "light"));
-  system.addEventListener("change", function (event) { if (!kept) { show(event.matches ? "dark" : "light"); } });
-  if (button) {
-    button.addEventListener("click", function () {
-      kept = root.getAttribute("data-theme") === "dark" ? "light" : "dark";
-      try { localStorage.setItem("paperworks-theme", kept); } catch (e) { /* private window */ }
-      show(kept);
+"use strict";
+(() => {
+  const root = document.documentElement;
+  root.classList.add("js");
+  const stored = {
+    get() { try { return localStorage.getItem("paperworks-theme"); } catch { return null; } },
+    set(value) { try { localStorage.setItem("paperworks-theme", value); } catch { /* a page from a folder may not store */ } },
+  };
+  const known = stored.get();
+  if (known === "dark" || known === "light") root.dataset.theme = known;
+  const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+
+  addEventListener("DOMContentLoaded", () => {
+    const theme = document.querySelector(".theme");
+    const show = () => theme.setAttribute("aria-pressed", String(isDark()));
+    theme.addEventListener("click", () => {
+      root.dataset.theme = isDark() ? "light" : "dark";
+      stored.set(root.dataset.theme);
+      show();
     });
-  }
-  var search = document.getElementById("search");
-  if (!search) { return; }
-  var cards = Array.prototype.slice.call(document.querySelectorAll("[data-field]")), field = "";
-  var filters = Array.prototype.slice.call(document.querySelectorAll("[data-filter]")), told = document.getElementById("told");
-  function sift() {
-    var words = search.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0;
-    cards.forEach(function (card) {
-      var text = card.getAttribute("data-text");
-      var fits = (!field || card.getAttribute("data-field") === field) && words.every(function (word) { return text.indexOf(word) >= 0; });
-      card.hidden = !fits;
-      shown += fits ? 1 : 0;
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+    show();
+
+    const search = document.querySelector("#search");
+    if (!search) return;
+    const list = document.querySelector(".cards");
+    const cards = [...list.children];
+    const buttons = [...document.querySelectorAll(".filters button")];
+    const order = document.querySelector("#order");
+    const told = document.querySelector("#told");
+    let field = "";
+
+    const update = () => {
+      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let count = 0;
+      for (const card of cards) {
+        const fits = (!field || card.dataset.field === field) && words.every((word) => card.dataset.words.includes(word));
+        card.hidden = !fits;
+        count += fits;
+      }
+      told.textContent = count === 0 ? "No paper fits. Remove a word or the filter." : `${count} of ${cards.length} papers`;
+    };
+    const sort = () => {
+      const by = order.value;
+      const text = (a, b) => a.dataset.title.localeCompare(b.dataset.title);
+      const compare = {
+        field: (a, b) => a.dataset.field.localeCompare(b.dataset.field) || text(a, b),
+        title: text,
+        year: (a, b) => b.dataset.year - a.dataset.year || text(a, b),
+        verdict: (a, b) => a.dataset.rank - b.dataset.rank || text(a, b),
+      }[by];
+      list.append(...cards.sort(compare));
+    };
+    for (const button of buttons) {
+      button.addEventListener("click", () => {
+        field = button.dataset.field;
+        for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+        update();
+      });
+    }
+    search.addEventListener("input", update);
+    search.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") { search.value = ""; update(); }
     });
-    told.textContent = shown === cards.length ? cards.length + " papers" : shown + " of " + cards.length + " papers";
-  }
-  filters.forEach(function (filter) {
-    filter.addEventListener("click", function () {
-      field = filter.getAttribute("data-filter");
-      filters.forEach(function (each) { each.setAttribute("aria-pressed", String(each === filter)); });
-      sift();
+    order.addEventListener("change", sort);
+    addEventListener("keydown", (event) => {
+      const typing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+      if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+        event.preventDefault();
+        search.focus();
+      }
     });
+    sort();
+    update();
   });
-  search.addEventListener("input", sift);
-  document.addEventListener("keydown", function (event) {
-    if (event.key === "/" && document.activeElement !== search) { event.preventDefault(); search.focus(); }
-    if (event.key === "Escape" && document.activeElement === search) { search.value = ""; sift(); search.blur(); }
-  });
-  sift();
 })();
