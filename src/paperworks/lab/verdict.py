@@ -383,6 +383,8 @@ def sentence(v: Verdict) -> str:
     where = f" in {weakest.cell}" if weakest.cell and len(v.parts) > 1 else ""
     if v.effect is None:
         effect = f"{v.method} on {v.metric} could not be measured"
+    elif v.scale == "ratio" and v.effect == 0:
+        effect = f"{v.method} diverged on {v.metric} in at least one seed{where}"
     elif v.scale == "ratio":
         won = v.effect >= 1
         word = ("lower" if won else "higher") if v.better == "lower" else ("higher" if won else "lower")
