@@ -245,7 +245,7 @@ def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], stu
         label = f"{study}: {metric} of every seed, by arm"
         xs = _numeric_cells(cells)
         if xs and len(cells) > 2:
-            charts.append({"metric": metric, "svg": Markup(_along(variants, order, cells, xs, label, metric))})
+            charts.append({"svg": Markup(_along(variants, order, cells, xs, label, metric)), "note": ""})
             continue
         for cell in cells if 1 < len(cells) <= 8 else [None]:
             if 1 < len(cells) <= 8:
@@ -262,7 +262,7 @@ def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], stu
                 text += f"; the first {figures.ROWS} of {len(rows)}"
             svg = figures.points(rows, label=text, metric=metric + where, colours=order)
             cut = f"The first {figures.ROWS} of {len(rows)} rows." if len(rows) > figures.ROWS else ""
-            charts.append({"metric": metric + where, "svg": Markup(svg), "note": cut})
+            charts.append({"svg": Markup(svg), "note": cut})
     return charts
 
 
