@@ -30,6 +30,7 @@ study = Study(
     seeds=5,
     grid=dict(lr=[1e-3, 3e-3, 1e-2]),
     select=("val_mse", "lower"),
+    tuning=dict(steps=1_000),
     equal_time={"fnn_equal_time": ("fnn", "deeponet")},
     equal=("parameters", "steps"),
     claims=[
