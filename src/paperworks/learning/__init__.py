@@ -5,11 +5,21 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .data import digits as digits
+    from .data import mnist as mnist
     from .noprop import BackpropChain as BackpropChain
     from .noprop import NoPropCT as NoPropCT
     from .noprop import NoPropDT as NoPropDT
     from .noprop import NoPropFM as NoPropFM
 
 __getattr__, __dir__, __all__ = lazy_exports(
-    __name__, {name: ".noprop" for name in ("BackpropChain", "NoPropCT", "NoPropDT", "NoPropFM")}
+    __name__,
+    {
+        "BackpropChain": ".noprop",
+        "NoPropCT": ".noprop",
+        "NoPropDT": ".noprop",
+        "NoPropFM": ".noprop",
+        "digits": ".data",
+        "mnist": ".data",
+    },
 )

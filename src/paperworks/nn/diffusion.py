@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 
 class CosineSchedule:
-    """alpha_bar_t = 1 - cos^2((t/T + s) / (1 + 2s) * pi/2) for t = 0..T, clamped; q(z_t|u) = N(sqrt(abar_t) u, 1-abar_t).
+    """alpha_bar_t = 1 - cos^2((t/T + s) / (1 + 2s) * pi/2), clamped; q(z_t|u) = N(sqrt(abar_t) u, 1 - abar_t).
 
-    All attributes are float64 tensors: `alpha_bar` and `snr` (T + 1 entries, from noise to data), and one entry for each
+    All attributes are float64 tensors: `alpha_bar` and `snr` (T + 1 entries, from noise to data), and one for each
     step t = 1..T: `a`, `b`, `c` of z_t = a_t u + b_t z_{t-1} + sqrt(c_t) eps, and `snr_gain` = SNR(t) - SNR(t-1).
 
     Args:

@@ -1,4 +1,4 @@
-"""NoProp (arXiv 2503.24322): every block learns by itself to denoise the label, given x; no signal passes between blocks.
+"""NoProp (arXiv 2503.24322): every block learns alone to denoise the label, given x; no signal passes between blocks.
 
 NoPropDT (discrete time, equations 1 to 8), NoPropCT (continuous time, equations 9 to 12), NoPropFM (flow matching,
 equations 13 to 15), and BackpropChain: the same blocks trained end to end, the paper's baseline (equation 16).
@@ -25,7 +25,7 @@ CHANNELS = (32, 64, 128)
 class LabelEmbedding(nn.Module):
     """One vector u_y a class, the rows of W (num_classes, dim).
 
-    `onehot`: the identity, fixed. `learned`: trained, orthogonal rows at the start where dim allows. `prototype`: trained,
+    `onehot`: the identity, fixed. `learned`: trained, orthogonal rows at the start if dim allows. `prototype`: trained,
     as large as x; `set_prototypes` starts each row from a typical training input of its class.
     """
 
@@ -116,7 +116,6 @@ class NoPropDT(_Labels, Pretrained, tags=["local-learning", "arxiv:2503.24322"])
         channels: of an image block's convolutions; `grouped` runs the blocks' convolutions as one.
     """
 
-    exempt = {"gradients": "with nearest decoding the head has no part in the output"}
     a: Tensor
     b: Tensor
     c: Tensor
@@ -258,8 +257,6 @@ class NoPropCT(_Continuous, Pretrained, tags=["local-learning", "arxiv:2503.2432
 
     Args as in `NoPropDT`; `steps` at inference (the paper: 1000), `schedule_width` of the schedule's network.
     """
-
-    exempt = {"gradients": "the schedule's ends and the head learn from the loss; few inference steps reach all of it"}
 
     def __init__(
         self,
