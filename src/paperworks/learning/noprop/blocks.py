@@ -6,6 +6,7 @@ The T blocks of NoProp-DT see inputs that do not depend on each other, so one ba
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
@@ -112,9 +113,7 @@ class ImageStack(nn.Module):
             raise ValueError(f"in_shape: images of at least 4 x 4 pixels expected, given {height} x {width}")
         sizes = (depth, *channels)
         self.dropout = dropout
-        self.convolutions = nn.ModuleList(
-            BlockConv2d(copies, i, o, grouped) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.convolutions = nn.ModuleList(BlockConv2d(copies, i, o, grouped) for i, o in pairwise(sizes))
         self.pooled = {0, len(channels) - 1}
         self.linear = BlockLinear(copies, channels[-1] * (height // 4) * (width // 4), features)
         self.norm = BlockBatchNorm(copies, features) if norm else None
@@ -154,7 +153,7 @@ class LabelStack(nn.Module):
     def __init__(self, copies: int, in_features: int, features: int):
         super().__init__()
         sizes = (in_features, features, features, features)
-        self.linears = nn.ModuleList(BlockLinear(copies, i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.linears = nn.ModuleList(BlockLinear(copies, i, o) for i, o in pairwise(sizes))
         self.norms = nn.ModuleList(BlockBatchNorm(copies, features) for _ in range(3))
 
     def forward(self, z: Float[Tensor, "copies batch features"], index: int | None = None) -> Tensor:

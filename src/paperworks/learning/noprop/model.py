@@ -5,6 +5,8 @@ equations 13 to 15), and BackpropChain: the same blocks trained end to end, the 
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -235,7 +237,7 @@ class _Continuous(_Labels):
     def _integrate(self, x: Tensor, steps: int | None, stochastic: bool, decode: str | None) -> Tensor:
         z = self._noise(x, stochastic)
         times = torch.linspace(0, 1, (steps or self.steps) + 1, device=x.device)
-        for now, then in zip(times[:-1], times[1:], strict=True):
+        for now, then in pairwise(times):
             z = self._step(z, x, now, then, stochastic)
         return self.head(z) if (decode or self.decode) == "head" else self.embedding.nearest(z)
 
@@ -304,7 +306,9 @@ class NoPropFM(_Continuous, Pretrained, tags=["local-learning", "arxiv:2503.2432
     Args as in `NoPropCT`. One-hot labels are read off as the nearest vector; learned ones train a head beside it.
     """
 
-    exempt = {"gradients": "with fixed label vectors the prediction is the nearest vector and the head is not used"}
+    exempt: ClassVar[dict[str, str]] = {
+        "gradients": "with fixed label vectors the prediction is the nearest vector and the head is not used"
+    }
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ def claims(differs: str, memory_factor: float) -> list[Beats | NotWorse]:
         ),
         Beats(
             "saved_bytes", "block_parallel", "backprop", by=memory_factor, kind="control",
-            note="All blocks in one batched step, as trained: its speed and the memory of one block exclude each other.",
+            note="All blocks in one batched step, as trained: its speed excludes the memory of one block.",
         ),
     ]  # fmt: skip
 
