@@ -68,7 +68,7 @@ class BlockBatchNorm(nn.Module):
 class BlockConv2d(nn.Module):
     """T 3x3 convolutions with padding 1: (T, batch, in, height, width) -> (T, batch, out, height, width).
 
-    `grouped` runs them as one grouped convolution; otherwise as T convolutions, which a CPU does faster. Blocks that
+    `grouped` runs them as one grouped convolution; otherwise as T convolutions (the default). Blocks that
     share their input (one copy) always run as one plain convolution with all filters side by side.
     """
 
