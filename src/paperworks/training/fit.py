@@ -15,12 +15,13 @@ from .checkpoint import Checkpoint
 
 @dataclass
 class Fitted:
-    """What a fit did: steps taken, training seconds, last loss, validation history, whether it diverged."""
+    """What a fit did: steps taken, training seconds, last loss, validation history, all that was logged, divergence."""
 
     steps: int
     seconds: float
     loss: float
     history: list[dict[str, float]] = field(default_factory=list)
+    logged: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, float] | None = None
     diverged: bool = False
 
@@ -82,6 +83,8 @@ def fit(
     state = checkpoint.load() if checkpoint else None
     if state:
         first, fitted, best_weights = _restore(state, model, optimiser)
+        for entry in fitted.logged if log and rank == 0 else ():  # so that curves are whole after a resume
+            log(entry["step"], steps, **{name: value for name, value in entry.items() if name != "step"})
     log_every = log_every or max(1, steps // 100)
     model.train()
     began = time.perf_counter()
@@ -129,7 +132,9 @@ def fit(
                 fitted.best = {"step": step + 1, **metrics}
                 best_weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
         if log and rank == 0 and (look or metrics):
-            log(step + 1, steps, seconds=fitted.seconds, loss=number, **metrics)
+            entry = {"seconds": fitted.seconds, "loss": number, **metrics}
+            fitted.logged.append({"step": step + 1, **entry})
+            log(step + 1, steps, **entry)
         if fitted.diverged:
             break
         if checkpoint and saving and not last and rank == 0:
