@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,9 @@ def study_of(name: str = "antiderivative", **options: Any) -> Study:
             differs="the paper trains 50,000 steps on 10,000 functions; here 2,000 steps on 1,000",
         ),
         NotWorse("accuracy", "deeponet", "fnn_time", margin=0.02, kind="headline", equal=("seconds",)),
-        Beats("accuracy", "deeponet", ["single_block"], by=0.05, kind="control", note="The same net without its trunk."),
+        Beats(
+            "accuracy", "deeponet", ["single_block"], by=0.05, kind="control", note="The same net without its trunk."
+        ),
         Beats("test_mse", "deeponet", "untrained", better="lower", by=2, kind="control"),
         Reaches("accuracy", "deeponet", 0.9, kind="mechanism"),
         Reaches("gap", "deeponet", 0.2, kind="mechanism", better="lower"),
@@ -101,7 +104,11 @@ def trial(study: str, arm: str, seed: int, rng: random.Random) -> dict[str, Any]
         weaker = {"accuracy": accuracy - 0.01 + rng.gauss(0, 0.01)}
         rows.append({"variant": "single_block", "cell": None, "metrics": weaker})
         rows += [
-            {"variant": arm, "cell": f"m={m}", "metrics": {"m": m, "interpolation": m**-2 * math.exp(rng.gauss(0, 0.1))}}
+            {
+                "variant": arm,
+                "cell": f"m={m}",
+                "metrics": {"m": m, "interpolation": m**-2 * math.exp(rng.gauss(0, 0.1))},
+            }
             for m in (10, 20, 40, 80)
         ]
     parameters = {"deeponet": 7401, "fnn": 7498, "fnn_time": 7498}.get(arm, 8200)
@@ -225,14 +232,17 @@ def hostile() -> dict[str, Any]:
 
 KEPT = {"headline", "control", "mechanism", "supported", "not supported", "inconclusive", "higher", "lower"}
 KEPT |= {"ratio", "difference", "value", "exponent", "lines", "bars", "heatmap", "scatter", "images"}
-PLAIN = {
-    *("schema paper budget command started cpu_seconds wall_seconds environment studies verdicts trials failures").split(),
-    *("not_run study why name question arms variants settings arm_settings equal equal_time calibrated tuning").split(),
-    *("data budgets grid select seeds choices scores edges point score rows variant cell metrics curves").split(),
-    *("pictures title kind caption x y series labels values images claim status effect interval threshold").split(),
-    *("scale better metric method baseline paired fair costs sentence published differs note parts arm seed").split(),
-    *("parameters operations saved_bytes counter counts unit seconds smoke laptop paper").split(),
-}
+WORDS = """
+schema paper budget command started cpu_seconds wall_seconds environment studies verdicts trials
+failures not_run study why name question arms variants settings arm_settings equal
+equal_time calibrated tuning data budgets grid select seeds choices scores edges
+point score rows variant cell metrics curves pictures title kind caption
+x y series labels values images claim status effect interval threshold
+scale better metric method baseline paired fair costs sentence published differs
+note parts arm seed parameters operations saved_bytes counter counts unit seconds
+smoke laptop paper
+"""
+PLAIN = frozenset(re.findall(r"\w+", WORDS))  # the schema's own names
 
 
 def papers() -> list[Card]:

@@ -28,15 +28,15 @@ _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
 }
 _MARKERS = "osD^vPX*"
 _DASHES = ("-", "--", "-.", ":")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
-    "font.size": 8.25,
+    "font.size": 12,
     "text.parse_math": False,
     "text.color": _INK,
     "axes.edgecolor": _GRID,
     "axes.labelcolor": _MUTED,
-    "axes.labelsize": 8.25,
+    "axes.labelsize": 12,
     "axes.linewidth": 0.8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,7 +48,7 @@ _STYLE = {
     "grid.color": _GRID,
     "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.25,
+    "legend.fontsize": 12,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
@@ -59,9 +59,12 @@ Points = Sequence[float | None]
 
 
 def clean(text: Any, longest: int = 40) -> str:
-    """`text` on one line, without control characters, cut to `longest` characters."""
+    """`text` on one line, without control characters; a long one keeps its beginning and its end."""
     line = re.sub(r"[\x00-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff]+", " ", str(text)).strip()
-    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    if len(line) <= longest:
+        return line
+    tail = longest // 3
+    return f"{line[: longest - 1 - tail].rstrip()}…{line[-tail:].lstrip()}"
 
 
 def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequence[str] = ()) -> str:
@@ -70,23 +73,23 @@ def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequ
     Rows named in `colours` are drawn in the palette's order, the others in the muted colour.
     """
     shown = list(rows.items())[:ROWS]
-    step = 30 if len(shown) <= 16 else 24
-    with _drawing(50 + step * len(shown), label) as (figure, done):
-        axes = figure.add_axes((0.03, 40 / (50 + step * len(shown)), 0.94, 1 - 46 / (50 + step * len(shown))))
+    height = 54 + 38 * len(shown)
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.03, 46 / height, 0.94, 1 - 50 / height))
         finite = [value for _, values in shown for value in values if value is not None]
         _scale(axes, "x", finite)
         for place, (name, values) in enumerate(shown):
             colour = _colour(colours, name)
             known = [value for value in values if value is not None]
             lost = len(values) - len(known)
-            text = clean(name, 46) + (f"  ({lost} diverged)" if lost else "")
-            axes.text(0, place - 0.22, text, transform=axes.get_yaxis_transform(), va="bottom", ha="left", color=_INK)
-            axes.axhline(place + 0.12, color=_GRID, linewidth=0.6, zorder=0)
-            axes.plot(known, [place + 0.12] * len(known), "o", ms=5.2, mfc=colour, mec="none", alpha=0.65)
+            text = clean(name, 40) + (f"  ({lost} diverged)" if lost else "")
+            axes.text(0, place - 0.1, text, transform=axes.get_yaxis_transform(), va="bottom", ha="left", color=_INK)
+            axes.axhline(place + 0.16, color=_GRID, linewidth=0.6, zorder=0)
+            axes.plot(known, [place + 0.16] * len(known), "o", ms=6.2, mfc=colour, mec="none", alpha=0.65)
             if known and len(known) == len(values):
                 mean = math.fsum(known) / len(known)
-                axes.plot([mean, mean], [place - 0.12, place + 0.36], color=colour, linewidth=2.2)
-        axes.set_ylim(len(shown) - 0.35, -0.85)
+                axes.plot([mean, mean], [place - 0.04, place + 0.36], color=colour, linewidth=2.2)
+        axes.set_ylim(len(shown) - 0.45, -0.6)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.set_xlabel(clean(metric, 50))
@@ -103,12 +106,12 @@ def lines(
     dots: bool = False,
 ) -> str:
     """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted."""
-    columns = 1 if any(len(name) > 22 for name in series) else 2
+    columns = 1 if any(len(name) > 16 for name in series) else 2
     named = list(series)[:SERIES]
-    legend = (math.ceil(len(named) / columns) + (len(series) > SERIES)) * 15 + 6 if len(series) > 1 else 0
-    height = 236 + legend
+    legend = (math.ceil(len(named) / columns) + (len(series) > SERIES)) * 19 + 8 if len(series) > 1 else 0
+    height = 252 + legend
     with _drawing(height, label) as (figure, done):
-        axes = figure.add_axes((0.15, (46 + legend) / height, 0.81, 1 - (56 + legend) / height))
+        axes = figure.add_axes((0.17, (48 + legend) / height, 0.79, 1 - (70 + legend) / height))
         values = [v for _, ys in series.values() for v in ys if v is not None]
         values += [v for many in (single or {}).values() for _, ys in many for v in ys if v is not None]
         _scale(axes, "y", values)
@@ -131,14 +134,14 @@ def lines(
                 linestyle=_DASHES[(place // 2) % 4] if place < SERIES else "-",
                 linewidth=1.7 if place < SERIES else 0.7,
                 zorder=order + 0.5,
-                label=clean(name, 44 if columns == 1 else 22) if place < SERIES else None,
+                label=clean(name, 38 if columns == 1 else 15) if place < SERIES else None,
             )
         if len(series) > SERIES:
             axes.plot([], [], color=_MUTED, linewidth=0.7, label=f"{len(series) - SERIES} others")
         axes.grid(axis="y")
         axes.set_axisbelow(True)
         axes.set_xlabel(clean(x, 50))
-        axes.set_title(clean(y, 60), loc="left", fontsize=8.25, color=_MUTED, pad=4)
+        axes.set_title(clean(y, 44), loc="left", fontsize=12, color=_MUTED, pad=6)
         if len(series) > 1:
             figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0), ncols=columns, handlelength=2.4, borderpad=0.1)
     return done()
@@ -147,14 +150,16 @@ def lines(
 def bars(labels: Sequence[Any], values: Points, *, label: str, x: str = "", y: str = "") -> str:
     """Horizontal bars with their values written at the end."""
     shown = list(zip(labels, values, strict=False))[:ROWS]
-    height = 52 + 30 * len(shown)
+    height = 54 + 40 * len(shown)
     with _drawing(height, label) as (figure, done):
-        axes = figure.add_axes((0.03, 40 / height, 0.94, 1 - 46 / height))
+        axes = figure.add_axes((0.03, 46 / height, 0.94, 1 - 50 / height))
         heights = [0.0 if value is None else float(value) for _, value in shown]
         axes.barh([i + 0.16 for i in range(len(shown))], heights, height=0.3, color=_SERIES[0])
         for place, (name, value) in enumerate(shown):
-            text = f"{clean(name, 36)}   {'diverged' if value is None else number(float(value))}"
-            axes.text(0, place - 0.1, text, transform=axes.get_yaxis_transform(), va="bottom", ha="left")
+            text = "diverged" if value is None else number(float(value))
+            across = axes.get_yaxis_transform()
+            axes.text(0, place - 0.1, clean(name, 36), transform=across, va="bottom", ha="left")
+            axes.text(1, place - 0.1, text, transform=across, va="bottom", ha="right", color=_MUTED)
         axes.set_ylim(max(len(shown), 1) - 0.5, -0.8)
         axes.axvline(0, color=_GRID)
         axes.set_yticks([])
@@ -168,13 +173,15 @@ def heatmap(values: Sequence[Points], *, label: str, x: str = "", y: str = "") -
     """A matrix of numbers with its colour scale; nulls are left empty."""
     grid = _grid(values)
     tall = min(max(len(grid) / max(len(grid[0]), 1), 0.35), 1.2)
-    height = round(60 + 270 * tall)
+    height = round(64 + 270 * tall)
     with _drawing(height, label) as (figure, done):
-        axes = figure.add_axes((0.14, 44 / height, 0.68, 1 - 54 / height))
+        axes = figure.add_axes((0.16, 48 / height, 0.62, 1 - 56 / height))
         image = axes.imshow(grid, cmap="cividis", aspect="auto", interpolation="nearest")
-        bar = figure.colorbar(image, cax=figure.add_axes((0.85, 44 / height, 0.025, 1 - 54 / height)))
-        bar.outline.set_visible(False)
-        bar.ax.yaxis.set_major_formatter(lambda value, _: number(value))
+        bar = figure.colorbar(image, cax=figure.add_axes((0.81, 48 / height, 0.025, 1 - 56 / height)))
+        bar.outline.set_visible(False)  # pyright: ignore[reportCallIssue]
+        bar.ax.yaxis.set_major_formatter(lambda value, _: _tick(value))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_major_locator().set_params(integer=True)
         axes.set_xlabel(clean(x, 50))
         axes.set_ylabel(clean(y, 30))
     return done()
@@ -182,10 +189,10 @@ def heatmap(values: Sequence[Points], *, label: str, x: str = "", y: str = "") -
 
 def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str = "", y: str = "") -> str:
     """Points, one colour and marker a group."""
-    legend = 18 * math.ceil(len(groups) / 2) if len(groups) > 1 else 0
-    height = 270 + legend
+    legend = 21 * math.ceil(len(groups) / 2) if len(groups) > 1 else 0
+    height = 290 + legend
     with _drawing(height, label) as (figure, done):
-        axes = figure.add_axes((0.15, (46 + legend) / height, 0.81, 1 - (58 + legend) / height))
+        axes = figure.add_axes((0.17, (48 + legend) / height, 0.79, 1 - (70 + legend) / height))
         for place, (name, (xs, ys)) in enumerate(groups.items()):
             both = [(a, b) for a, b in zip(xs, ys, strict=False) if a is not None and b is not None]
             axes.plot(
@@ -196,14 +203,14 @@ def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str =
                 ms=4.2 if len(both) < 200 else 2.4,
                 alpha=0.7,
                 mec="none",
-                label=clean(name, 22),
+                label=clean(name, 16),
             )
         _ticks(axes, "x")
         _ticks(axes, "y")
         axes.grid()
         axes.set_axisbelow(True)
         axes.set_xlabel(clean(x, 50))
-        axes.set_title(clean(y, 60), loc="left", fontsize=8.25, color=_MUTED, pad=4)
+        axes.set_title(clean(y, 44), loc="left", fontsize=12, color=_MUTED, pad=6)
         if legend:
             figure.legend(loc="lower left", bbox_to_anchor=(0.02, 0), ncols=2, handletextpad=0.2, borderpad=0.1)
     return done()
@@ -214,16 +221,16 @@ def images(panels: Sequence[Sequence[Points]], names: Sequence[Any], *, label: s
     columns = min(4, max(len(panels), 1))
     rows = math.ceil(len(panels) / columns) or 1
     side = WIDTH / columns
-    height = round(rows * (side + 14))
+    height = round(rows * (side + 18))
     with _drawing(height, label) as (figure, done):
         for place, panel in enumerate(panels):
             row, column = divmod(place, columns)
-            bottom = 1 - ((row + 1) * (side + 14) - 3) / height
+            bottom = 1 - ((row + 1) * (side + 18) - 3) / height
             axes = figure.add_axes((column / columns + 0.008, bottom, 1 / columns - 0.016, (side - 6) / height))
             axes.imshow(_grid(panel), cmap="gray", interpolation="nearest")
             axes.set_axis_off()
             if place < len(names):
-                axes.set_title(clean(names[place], 4 * 11 // columns), fontsize=7.5, pad=2, color=_MUTED)
+                axes.set_title(clean(names[place], 4 * 9 // columns), fontsize=11, pad=2, color=_MUTED)
     return done()
 
 
@@ -232,7 +239,9 @@ def picture(content: Mapping[str, Any]) -> str | None:
     title, x, y = (clean(content.get(name) or "", 80) for name in ("title", "x", "y"))
     kind = content.get("kind")
     label = f"{title}: {kind}. {clean(content.get('caption') or '', 200)}"
-    named = dict(x=x if isinstance(content.get("x"), str) else "", y=y if isinstance(content.get("y"), str) else "")
+    named: dict[str, Any] = dict(
+        x=x if isinstance(content.get("x"), str) else "", y=y if isinstance(content.get("y"), str) else ""
+    )
     named |= {axis: clean(content[f"{axis}_label"]) for axis in ("x", "y") if content.get(f"{axis}_label")}
     try:
         if kind == "lines":
@@ -283,7 +292,7 @@ def _scale(axes: Any, axis: str, values: Sequence[float]) -> None:
 
         getattr(axes, f"{axis}axis").set_minor_formatter(NullFormatter())
     else:
-        (axes.locator_params)(axis=axis, nbins=5)
+        axes.locator_params(axis=axis, nbins=5)
     _ticks(axes, axis)
 
 

@@ -16,7 +16,9 @@ HALF = 45.0  # per cent of the width from the threshold to the farthest value
 def effect_text(scale: str, value: float | None) -> str:
     """An effect with its unit: `8.1×`, `+0.012`, `0.82`."""
     if value is None:
-        return "none"
+        return "no value"
+    if scale == "ratio" and value == 0:
+        return "diverged"
     text = number(value).replace("-", "−")
     if scale == "ratio":
         return f"{text}×"
@@ -25,15 +27,16 @@ def effect_text(scale: str, value: float | None) -> str:
 
 def interval_text(scale: str, ends: Sequence[float | None] | None) -> str:
     """An interval in words; an end that is not finite is `unbounded`."""
-    if not ends or ends[0] is None and ends[1] is None:
+    if not ends or (ends[0] is None and ends[1] is None):
         return "no interval"
-    low, high = ("unbounded" if end is None else effect_text(scale, end) for end in ends)
+    unbounded = (None, 0) if scale == "ratio" else (None,)  # a method that diverged is infinitely worse
+    low, high = ("unbounded" if end in unbounded else effect_text(scale, end) for end in ends)
     return f"{low} to {high}"
 
 
 def needs_text(verdict: Mapping[str, Any]) -> str:
     """What the claim needs, in words: `needs 3×`."""
-    word = {"value": "at least" if verdict["better"] == "higher" else "at most", "exponent": "target"}
+    word = {"value": "at least" if verdict["better"] == "higher" else "at most", "exponent": "exponent"}
     return f"{word.get(verdict['scale'], 'more than')} {effect_text(verdict['scale'], verdict['threshold'])}"
 
 

@@ -75,7 +75,7 @@ def plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return number(value).replace("-", "−") if not value.is_integer() or abs(value) >= 1e5 else f"{value:g}"
+        return f"{value:.4g}".replace("-", "−")
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value)
     if isinstance(value, dict):

@@ -23,15 +23,19 @@ def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:
             lines.append(f"| {paper_cell} | {_cell(card.claim)} | not measured yet | | | |")
             continue
         effect = f"{effect_text(lead['scale'], lead['effect'])} [{interval_text(lead['scale'], lead['interval'])}]"
-        controls = [verdict for verdict in verdicts if verdict["kind"] == "control"]
-        failed = "; ".join(_cell(claim) for claim in failed_controls(verdicts)) or (
-            "none" if controls else "no control"
-        )
+        failed = "; ".join(_cell(claim) for claim in failed_controls(verdicts)) or _none(verdicts)
         lines.append(
             f"| {paper_cell} | {_cell(card.claim)} | {lead['status']} | {_cell(lead['metric'])} {effect} "
             f"| {lead['seeds']} | {failed} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _none(verdicts: Iterable[Mapping[str, Any]]) -> str:
+    """What stands where no control has failed."""
+    states = [verdict["status"] for verdict in verdicts if verdict["kind"] == "control"]
+    undecided = states.count("inconclusive")
+    return "no control" if not states else f"none; {undecided} undecided" if undecided else "none"
 
 
 def card_of(paper: Any) -> Any:

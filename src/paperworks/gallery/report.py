@@ -64,8 +64,10 @@ def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
     controls = [verdict for verdict in verdicts if verdict["kind"] == "control"]
     if not controls:
         return "No control was measured."
-    failed = [verdict["claim"] for verdict in controls if verdict["status"] == "not supported"]
-    open_ = [verdict["claim"] for verdict in controls if verdict["status"] == "inconclusive"]
+    failed, open_ = (
+        [figures.clean(verdict["claim"], 120) for verdict in controls if verdict["status"] == status]
+        for status in ("not supported", "inconclusive")
+    )
     if not failed and not open_:
         return "The control holds." if len(controls) == 1 else f"All {len(controls)} controls hold."
     told = [f"it fails the control “{claim}”" for claim in failed]
@@ -91,9 +93,9 @@ def view(result: Result, card: Any) -> dict[str, Any]:
         "others": len(headlines) - 1 if lead is not None else 0,
         "held": sum(verdict["status"] == "supported" for verdict in headlines),
         "headlines": len(headlines),
-        "first": [_claim(verdict) for verdict in first],
+        "first": [claim_view(verdict) for verdict in first],
         "unshown": len(verdicts) - len(first),
-        "claims": [_claim(verdict) for verdict in verdicts],
+        "claims": [claim_view(verdict) for verdict in verdicts],
         "published": [_beside(verdict, trials) for verdict in verdicts if verdict.get("published")],
         "studies": [
             _study(study, [t for t in trials if t["study"] == study["name"]], verdicts)
@@ -108,7 +110,7 @@ def view(result: Result, card: Any) -> dict[str, Any]:
     }
 
 
-def _claim(verdict: Mapping[str, Any]) -> dict[str, Any]:
+def claim_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
     """A verdict with its strip and its parts, as text."""
     weakest = {name: verdict.get(name) for name in ("effect", "interval", "status")}
     weakest["values"] = next(
@@ -244,6 +246,8 @@ def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], stu
         cells = list(dict.fromkeys(cell for variant in order for cell in variants[variant]))
         label = f"{study}: {metric} of every seed, by arm"
         xs = _numeric_cells(cells)
+        if xs and xs[0] == metric:
+            continue
         if xs and len(cells) > 2:
             charts.append({"svg": Markup(_along(variants, order, cells, xs, label, metric)), "note": ""})
             continue
@@ -380,7 +384,7 @@ def _fair_play(
         "needed": sorted(needed),
         "unmeasured": sorted(needed - set(columns)),
         "unequal": bool(unequal),
-        "variants": {v: a for v, a in payers.items()},
+        "variants": dict(payers),
         "costs": {variant: f"{number(_mean(seconds))} s" for variant, seconds in costs.items()},
     }
 

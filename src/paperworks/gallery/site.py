@@ -11,7 +11,7 @@ from paperworks.lab.results import Recorded
 from .forest import effect_text, interval_text
 from .pages import markdown, page
 from .readme import card_of, result_of
-from .report import controls_sentence, overall, view, write_report
+from .report import claim_view, controls_sentence, overall, write_report
 
 RANK = {"supported": 0, "inconclusive": 1, "not supported": 2, None: 3}
 
@@ -37,7 +37,7 @@ def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Pat
             body = markdown(card.render(known))
         except CardError as error:
             body = markdown(f"The card's text could not be filled in:\n\n    {error}")
-        claims = view(result, card)["claims"] if result is not None else []
+        claims = [claim_view(verdict) for verdict in (result or {}).get("verdicts") or []]
         write_text(room / "index.html", page("paper.html.j2", body=body, claims=claims, **entry))
         entries.append(entry)
     fields = sorted({entry["card"].field for entry in entries})
@@ -95,7 +95,7 @@ def server_of(folder: Path | str, port: int = 0) -> Any:
     from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the parent's name)
+        def log_message(self, format: str, *args: Any) -> None:
             pass
 
     folder = Path(folder)
