@@ -158,11 +158,11 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
     with _Progress(quiet) as progress:
         report = lab.run(paper, budget, watch=progress, **options)
     report.folder.mkdir(parents=True, exist_ok=True)
-    page = write_report(report.result, paper.card, report.folder / "report.html")
     stored.write_text(report.folder / "result.json", stored.compact_json(report.result))
     if record and not report.failures:
         stored.record(paper, report.result)
         _record_tuning(paper, report)
+    page = write_report(report.result, paper.card, report.folder / "report.html")
     if not quiet:
         from rich.console import Console
 

@@ -83,7 +83,9 @@ def inverse_participation(rows: Float[Tensor, "rows p"], kind: str = "power") ->
     return power.square().sum(-1) / power.sum(-1).square()
 
 
-def phase_symmetry(phases: Float[Tensor, " neurons"], orders: tuple[int, ...] = (1, 2, 3, 4)) -> Float[Tensor, " orders"]:
+def phase_symmetry(
+    phases: Float[Tensor, " neurons"], orders: tuple[int, ...] = (1, 2, 3, 4)
+) -> Float[Tensor, " orders"]:
     """|mean of exp(i l phi)| for every order l: near 0 where phases are spread evenly."""
     angles = torch.tensor(orders, dtype=phases.dtype, device=phases.device)[:, None] * phases
     return torch.hypot(angles.cos().mean(-1), angles.sin().mean(-1))

@@ -40,9 +40,7 @@ def _step(state: tuple[Tensor, Tensor, Tensor], dt: Tensor) -> tuple[Tensor, Ten
     k2 = rates(*moved(k1, 0.5))
     k3 = rates(*moved(k2, 0.5))
     k4 = rates(*moved(k3, 1.0))
-    a, b, d = (
-        x + dt / 6 * (p + 2 * q + 2 * r + s) for x, p, q, r, s in zip(state, k1, k2, k3, k4, strict=True)
-    )
+    a, b, d = (x + dt / 6 * (p + 2 * q + 2 * r + s) for x, p, q, r, s in zip(state, k1, k2, k3, k4, strict=True))
     return a, b.clamp_min(1e-12), d
 
 

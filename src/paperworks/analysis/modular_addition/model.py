@@ -106,9 +106,7 @@ def _single_frequency(p: int, width: int, scale: float) -> tuple[Tensor, Tensor]
 
 
 @torch.no_grad()
-def construct_exact_solution(
-    p: int, phases: int = 3, alpha: float = 1.0, beta: float = 1.0
-) -> ModularAdditionMLP:
+def construct_exact_solution(p: int, phases: int = 3, alpha: float = 1.0, beta: float = 1.0) -> ModularAdditionMLP:
     """Weights that solve addition exactly: `phases` equally spaced neurons a frequency, psi = 2 phi, s(x) = x^2.
 
     Three phases suffice, and any number from five; one, two and four do not, since sum exp(2 i phi) or

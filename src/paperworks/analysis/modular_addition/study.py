@@ -225,4 +225,6 @@ def grokking_trial(t: Trial) -> None:
         steps = [entry["step"] for entry in fitted.history]
         series = {name: [entry[key] for entry in fitted.history] for name, key in
                   (("training pairs", "train_acc"), ("swap was trained", "swap_acc"), ("truly unseen", "unseen_acc"))}  # fmt: skip
-        t.picture(f"Accuracy while training, {t.arm}", "lines", x=steps, series=series, x_label="step", caption="split 0")
+        t.picture(
+            f"Accuracy while training, {t.arm}", "lines", x=steps, series=series, x_label="step", caption="split 0"
+        )

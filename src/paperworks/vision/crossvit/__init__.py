@@ -1,0 +1,41 @@
+"""CrossViT (arXiv 2103.14899): cross-attention between vision transformers of two patch sizes."""
+
+from .model import (
+    NAMED_SIZES,
+    CrossAttention,
+    CrossAttentionBlock,
+    CrossViT,
+    MultiScaleBlock,
+    crossvit_9_240,
+    crossvit_9_dagger_240,
+    crossvit_15_240,
+    crossvit_15_dagger_240,
+    crossvit_15_dagger_408,
+    crossvit_18_240,
+    crossvit_18_dagger_240,
+    crossvit_18_dagger_408,
+    crossvit_base_240,
+    crossvit_small_240,
+    crossvit_tiny_240,
+    crossvit_toy,
+)
+
+__all__ = [
+    "NAMED_SIZES",
+    "CrossAttention",
+    "CrossAttentionBlock",
+    "CrossViT",
+    "MultiScaleBlock",
+    "crossvit_9_240",
+    "crossvit_9_dagger_240",
+    "crossvit_15_240",
+    "crossvit_15_dagger_240",
+    "crossvit_15_dagger_408",
+    "crossvit_18_240",
+    "crossvit_18_dagger_240",
+    "crossvit_18_dagger_408",
+    "crossvit_base_240",
+    "crossvit_small_240",
+    "crossvit_tiny_240",
+    "crossvit_toy",
+]
