@@ -6,8 +6,8 @@
     get() { try { return localStorage.getItem("paperworks-theme"); } catch { return null; } },
     set(value) { try { localStorage.setItem("paperworks-theme", value); } catch { /* a page from a folder may not store */ } },
   };
-  const known = stored.get();
-  if (known === "dark" || known === "light") root.dataset.theme = known;
+  const follow = (theme) => { if (theme === "dark" || theme === "light") root.dataset.theme = theme; };
+  follow(stored.get());
   const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
 
   addEventListener("DOMContentLoaded", () => {
@@ -19,6 +19,9 @@
       show();
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+    addEventListener("storage", (event) => {
+      if (event.key === "paperworks-theme") { follow(event.newValue); show(); }
+    });
     show();
 
     const search = document.querySelector("#search");
