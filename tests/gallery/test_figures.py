@@ -108,6 +108,11 @@ def test_a_ratio_is_placed_by_its_logarithm():
     assert high == pytest.approx(3 * low, abs=0.01)
 
 
+def test_an_exponent_near_its_target_is_drawn_near_it():
+    near = place(strip(verdict("exponent", -2.0, "higher"), part(-2.03, [-2.04, -2.02]), "l"), "mean")[0]
+    assert 45 < near < 50
+
+
 def test_an_unbounded_end_is_an_arrow_and_unpaired_values_are_no_effects():
     svg = strip(verdict(), part(8.0, [None, 9.0], [1.0, 2.0]), "l")
     assert svg.count('class="open"') == 1

@@ -10,7 +10,7 @@ import pytest
 
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
-from paperworks.gallery.report import controls_sentence, overall, view
+from paperworks.gallery.report import claim_view, controls_sentence, overall, view
 
 
 class Page(HTMLParser):
@@ -106,6 +106,13 @@ def test_what_is_unequal_is_marked_where_a_claim_needs_it_equal(whole):
     assert marks == {"deeponet": "", "fnn": "", "fnn_time": "", "untrained": "deeponet"}
     operations = [column["name"] for column in fair["columns"]].index("operations")
     assert not any(row["cells"][operations]["unequal"] for row in fair["rows"])  # no claim asks for it
+
+
+def test_an_unfair_claim_names_only_what_is_unequal(whole):
+    costs = {"parameters": {"deeponet": 100.0, "fnn": 104.0}, "seconds": {"deeponet": 1.0, "fnn": 2.0}}
+    unfair = {**whole["verdicts"][0], "fair": False, "equal": ["parameters", "seconds"], "costs": costs}
+    assert claim_view(unfair)["unequal"] == ["seconds"]
+    assert claim_view({**unfair, "fair": True})["unequal"] == []
 
 
 def test_the_answer_is_that_of_the_weakest_headline():

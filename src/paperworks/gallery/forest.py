@@ -10,6 +10,7 @@ from typing import Any
 
 from paperworks.lab.verdict import number
 
+LEAST_EXPONENT = 0.5  # an exponent's strip shows at least this much on either side of its target
 HALF = 45.0  # per cent of the width from the threshold to the farthest value
 
 
@@ -45,6 +46,8 @@ def strip(verdict: Mapping[str, Any], part: Mapping[str, Any], label: str) -> st
     parts = verdict.get("parts") or [part]
     every = [value for each in [*parts, part] for value in _values(verdict, each)]
     reach = max([abs(u) for value in every if (u := _place(verdict, value)) is not None] or [0.0]) or 1.0
+    if verdict["scale"] == "exponent":
+        reach = max(reach, LEAST_EXPONENT)
 
     def at(value: float | None) -> float | None:
         u = _place(verdict, value)

@@ -141,7 +141,19 @@ def claim_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "strip": Markup(strip(verdict, weakest, _described(verdict, weakest))),
         "parts": parts,
         "costs": verdict.get("costs") or {},
+        "unequal": _unequal(verdict) if verdict.get("fair") is False else [],
     }
+
+
+def _unequal(verdict: Mapping[str, Any]) -> list[str]:
+    """What an unfair claim needs equal and is not, over all its baselines."""
+    costs, method = verdict.get("costs") or {}, verdict["method"]
+    found = [
+        name
+        for name, by in costs.items()
+        if method in by and any(abs(by[method] - v) > EQUAL_WITHIN * max(abs(by[method]), abs(v)) for v in by.values())
+    ]
+    return [name.replace("_", " ") for name in found or verdict.get("equal") or []]
 
 
 def _described(verdict: Mapping[str, Any], part: Mapping[str, Any]) -> str:
