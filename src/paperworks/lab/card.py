@@ -1,8 +1,8 @@
 """A paper's card: YAML front matter that a program reads and a page of prose that a person reads.
 
 Measured numbers in the prose are expressions over the recorded results, such as
-`{{ mean("digits", "mlp", "acc") | percent }}`, so that none is typed by hand. The template language is cut down to expressions over those results: a card from
-someone else cannot run code, loop or allocate.
+`{{ mean("digits", "mlp", "acc") | percent }}`, so that none is typed by hand. The template language is cut down to
+expressions over those results: a card from someone else cannot run code, loop or allocate.
 """
 
 import re

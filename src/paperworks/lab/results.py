@@ -105,6 +105,8 @@ def record(paper: Paper, result: Mapping[str, Any]) -> Path:
             kept = [item for item in earlier.get(name, []) if item[key] not in measured and item[key] in known]
             merged[name] = sorted([*kept, *result[name]], key=lambda item, key=key: known.index(item[key]))
         names = {study["name"] for study in merged["studies"]}
+        merged["cpu_seconds"] = round(sum(trial["cpu_seconds"] for trial in merged["trials"]), 2)
+        merged["command"] = "; ".join(dict.fromkeys(study.get("command", "") for study in merged["studies"]))
         merged["not_run"] = [item for item in result.get("not_run", []) if item["study"] not in names]
     write_text(path, compact_json(merged))
     return path

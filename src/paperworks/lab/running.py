@@ -259,7 +259,9 @@ class _Job:
             "cpu_seconds": round(sum(trial["cpu_seconds"] for trial in results), 2),
             "wall_seconds": round(time.perf_counter() - began, 2),
             "environment": environment(self.device),
-            "studies": [self._described(study, tuning) for study in present],
+            "studies": [
+                {**self._described(study, tuning), "command": self._command(seeds, tune, study)} for study in present
+            ],
             "verdicts": [verdict.to_dict() for verdict in verdicts],
             "trials": results,
             "failures": self.failures,
@@ -409,11 +411,12 @@ class _Job:
             "deterministic": study.deterministic,
         }
 
-    def _command(self, seeds: int | None, tune: bool) -> str:
+    def _command(self, seeds: int | None, tune: bool, study: Study | None = None) -> str:
         import shlex
 
         words = ["paperworks", "run", self.paper.slug if self.paper.module else "./" + self.paper.folder.name]
         words += ["--budget", self.budget]
+        words += ["--study", study.name] if study else []
         words += ["--seeds", str(seeds)] if seeds is not None else []
         for name, value in self.overrides.items():
             words += ["--set", f"{name}={value}"]

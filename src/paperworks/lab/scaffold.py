@@ -61,7 +61,7 @@ print(model(torch.zeros(4, 1)).shape)
 Say here what the controls showed, and how the published number was obtained.
 """
 
-MODEL = '''"""TITLE: the method. Replace it by the paper's, with equation numbers next to the lines that compute them."""
+MODEL = '''"""TITLE: the method. Replace it by the paper's, its equation numbers next to the lines that compute them."""
 
 import torch
 from jaxtyping import Float

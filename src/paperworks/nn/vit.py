@@ -80,7 +80,7 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Images to patch tokens by one strided convolution, or by three with ReLU between (`multi_conv`, patch 12 or 16)."""
+    """Images to patch tokens by one strided convolution, or by three with ReLU between (`multi_conv`)."""
 
     def __init__(self, patch_size: int, in_chans: int, embed_dim: int, multi_conv: bool = False):
         super().__init__()
@@ -90,10 +90,12 @@ class PatchEmbed(nn.Module):
                 raise ValueError(f"patch_size: three convolutions are defined for 12 and 16, given {patch_size}")
             (s2, p2), (s3, p3) = strides[patch_size]
             self.proj: nn.Module = nn.Sequential(
-                nn.Conv2d(in_chans, embed_dim // 4, 7, stride=4, padding=3), nn.ReLU(),
-                nn.Conv2d(embed_dim // 4, embed_dim // 2, 3, stride=s2, padding=p2), nn.ReLU(),
+                nn.Conv2d(in_chans, embed_dim // 4, 7, stride=4, padding=3),
+                nn.ReLU(),
+                nn.Conv2d(embed_dim // 4, embed_dim // 2, 3, stride=s2, padding=p2),
+                nn.ReLU(),
                 nn.Conv2d(embed_dim // 2, embed_dim, 3, stride=s3, padding=p3),
-            )  # fmt: skip
+            )
         else:
             self.proj = nn.Conv2d(in_chans, embed_dim, patch_size, stride=patch_size)
 

@@ -49,7 +49,7 @@ def integrate(
 ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
     """Time at which beta passes `until` (infinite where it does not), and the states there, entry by entry."""
     state = (alpha.double(), beta.double().clamp_min(1e-12), misalignment.double())
-    time = torch.zeros_like(state[0])
+    elapsed = torch.zeros_like(state[0])
     for _ in range(most_steps):
         a, b, d = state
         running = b < until
@@ -58,8 +58,8 @@ def integrate(
         speed = 4 * b + a**2 / b + 2 * a
         dt = torch.where(running, accuracy / speed.clamp_min(1e-30), torch.zeros_like(b))
         state = _step(state, dt)
-        time = time + dt
-    return torch.where(state[1] < until, torch.inf, time), state
+        elapsed = elapsed + dt
+    return torch.where(state[1] < until, torch.inf, elapsed), state
 
 
 def blow_up_time(alpha: Tensor, beta: Tensor, misalignment: Tensor) -> Tensor:

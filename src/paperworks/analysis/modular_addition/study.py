@@ -34,8 +34,19 @@ def train(t: Trial, model: ModularAdditionMLP, batch: Pairs, **options: Any) -> 
     """Full-batch training."""
     s = t.settings
     t.count(model, step=lambda: model.loss(batch), unit="full batch")
-    fitted = fit(model, lambda net, data: net.loss(data), lambda step: batch, steps=s.steps, lr=s.lr,  # type: ignore[attr-defined]
-                 schedule=warm_up, momentum=0.0, betas=(0.9, 0.98), log=t.log, checkpoint=t.checkpoint, **options)  # fmt: skip
+    fitted = fit(
+        model,
+        ModularAdditionMLP.loss,  # type: ignore[arg-type]
+        lambda step: batch,
+        steps=s.steps,
+        lr=s.lr,
+        schedule=warm_up,
+        momentum=0.0,
+        betas=(0.9, 0.98),
+        log=t.log,
+        checkpoint=t.checkpoint,
+        **options,
+    )
     model.eval()
     return fitted
 
@@ -51,24 +62,40 @@ lottery = Study(
     "lottery",
     question="Can a neuron's final frequency be told from its initial magnitudes and phases?",
     arms=("trained",),
-    variants={name: "trained" for name in (*SCORES, "chance")},
+    variants=dict.fromkeys((*SCORES, "chance"), "trained"),
     settings=dict(activation="square", lr=2.0, init_scale=0.1),
     smoke=dict(p=11, width=64, steps=300),
     laptop=dict(p=23, width=128, steps=3_000),
     paper=dict(p=23, width=512, steps=20_000),
     seeds=5,
     claims=[
-        Reaches("hit_rate", "ode", 0.8,
-                published="every neuron ends on one frequency, chosen by initial magnitudes and phase alignment (abstract)",
-                differs="There: AdamW at lr 5e-5 on 512 neurons for most figures. Here: SGD, 128 neurons."),
-        Beats("hit_rate", "ode", ["alpha_beta_cos", "alpha", "misalignment"], by=0.1, kind="mechanism",
-              note="The four-variable flow against each single score."),
+        Reaches(
+            "hit_rate",
+            "ode",
+            0.8,
+            published="every neuron ends on the frequency that its initial magnitudes and phases favour (abstract)",
+            differs="There: AdamW at lr 5e-5 on 512 neurons for most figures. Here: SGD, 128 neurons.",
+        ),
+        Beats(
+            "hit_rate",
+            "ode",
+            ["alpha_beta_cos", "alpha", "misalignment"],
+            by=0.1,
+            kind="mechanism",
+            note="The four-variable flow against each single score.",
+        ),
         Beats("hit_rate", "misalignment", "chance", by=0.05, kind="mechanism"),
-        Beats("hit_rate", "misalignment", "alpha", by=0, kind="control",
-              published="the smallest initial |D| wins (text of the authors' repository)",
-              note="Is the smallest misalignment, by itself, a better prediction than the largest amplitude, by itself?"),
+        Beats(
+            "hit_rate",
+            "misalignment",
+            "alpha",
+            by=0,
+            kind="control",
+            published="the smallest initial |D| wins (text of the authors' repository)",
+            note="Is the smallest misalignment, by itself, a better prediction than the largest amplitude, by itself?",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 @lottery.trial
@@ -91,30 +118,62 @@ mechanism = Study(
     "mechanism",
     question="Do trained neurons hold one frequency each, aligned in and out, spread over all frequencies?",
     arms=("trained", "untrained"),
-    variants={"rotated_basis": "trained", **{name: "trained" for name in ("square", "abs", "fourth", "identity", "cube")}},
+    variants={"rotated_basis": "trained", **dict.fromkeys(("square", "abs", "fourth", "identity", "cube"), "trained")},
     settings=dict(activation="relu", lr=1e-3, init_scale=0.1),
     smoke=dict(p=11, width=64, steps=300),
     laptop=dict(p=23, width=128, steps=3_000),
     paper=dict(p=23, width=512, steps=5_000, lr=5e-5),
     seeds=5,
     claims=[
-        Reaches("agreement", "trained", 0.95,
-                published="input and output weights share one frequency (section 3)",
-                differs="There: lr 5e-5 and 512 neurons. Here: lr 1e-3 and 128."),
-        Reaches("median_misalignment", "trained", 0.2, better="lower",
-                published="phases align, psi = 2 phi (section 3)", differs="As above."),
-        Reaches("frequencies_used", "trained", 1.0,
-                published="every frequency is used by about equally many neurons (section 3)", differs="As above."),
-        Reaches("ghost_excess", "trained", 0.0, kind="mechanism",
-                note="Logits at 2x and 2y against the mean of the other wrong ones: the flawed indicator's ghosts."),
-        Reaches("acc", "square", 0.95, kind="mechanism",
-                note="Weights trained with ReLU, evaluated with x^2: the even part of the activation does the work."),
+        Reaches(
+            "agreement",
+            "trained",
+            0.95,
+            published="input and output weights share one frequency (section 3)",
+            differs="There: lr 5e-5 and 512 neurons. Here: lr 1e-3 and 128.",
+        ),
+        Reaches(
+            "median_misalignment",
+            "trained",
+            0.2,
+            better="lower",
+            published="phases align, psi = 2 phi (section 3)",
+            differs="As above.",
+        ),
+        Reaches(
+            "frequencies_used",
+            "trained",
+            1.0,
+            published="every frequency is used by about equally many neurons (section 3)",
+            differs="As above.",
+        ),
+        Reaches(
+            "ghost_excess",
+            "trained",
+            0.0,
+            kind="mechanism",
+            note="Logits at 2x and 2y against the mean of the other wrong ones: the flawed indicator's ghosts.",
+        ),
+        Reaches(
+            "acc",
+            "square",
+            0.95,
+            kind="mechanism",
+            note="Weights trained with ReLU, evaluated with x^2: the even part of the activation does the work.",
+        ),
         Reaches("acc", "cube", 0.2, kind="mechanism", better="lower", note="The same with an odd function."),
         Beats("power_ipr", "trained", "untrained", by=0.2, kind="control", equal=()),
-        Beats("power_ipr", "trained", "rotated_basis", by=0.2, kind="control", equal=(),
-              note="The same weights in a randomly rotated basis: is it the Fourier basis that they are simple in?"),
+        Beats(
+            "power_ipr",
+            "trained",
+            "rotated_basis",
+            by=0.2,
+            kind="control",
+            equal=(),
+            note="The same weights in a randomly rotated basis: is it the Fourier basis that they are simple in?",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 @mechanism.trial
@@ -130,11 +189,15 @@ def mechanism_trial(t: Trial) -> None:
     each = torch.arange(s.width)
     gap = phase_misalignment(into.phi[each, k], out.phi[each, k])
     power = (into.alpha[each, k] ** 2 / (into.alpha**2).sum(-1)).mean()
-    t.row(acc=accuracy(model, task.train) if fine else None,
-          agreement=(dominant_frequency(out.alpha) == k).double().mean(),
-          median_misalignment=gap.abs().median(), power_share=power,
-          frequencies_used=(frequency_histogram(k, s.p) > 0).double().mean(),
-          power_ipr=inverse_participation(w_in).mean(), ghost_excess=ghost_excess(model))  # fmt: skip
+    t.row(
+        acc=accuracy(model, task.train) if fine else None,
+        agreement=(dominant_frequency(out.alpha) == k).double().mean(),
+        median_misalignment=gap.abs().median(),
+        power_share=power,
+        frequencies_used=(frequency_histogram(k, s.p) > 0).double().mean(),
+        power_ipr=inverse_participation(w_in).mean(),
+        ghost_excess=ghost_excess(model),
+    )
     if t.arm != "trained":
         return
     turned, _ = torch.linalg.qr(torch.randn(s.p - 1, s.p - 1, dtype=torch.float64))
@@ -145,11 +208,23 @@ def mechanism_trial(t: Trial) -> None:
         t.row(name, acc=accuracy(model, task.train, name))
     if t.seed == 0:
         order = torch.argsort(k)
-        t.picture("Amplitude of every frequency in every neuron", "heatmap", values=into.alpha[order].T,
-                  x_label="neuron, by its frequency", y_label="frequency", caption="input weights after training")  # fmt: skip
-        t.picture("Input and output phases", "scatter", x=torch.remainder(2 * into.phi[each, k], 2 * torch.pi),
-                  y=torch.remainder(out.phi[each, k], 2 * torch.pi), x_label="2 phi", y_label="psi",
-                  caption="one point a neuron; aligned ones lie on the diagonal")  # fmt: skip
+        t.picture(
+            "Amplitude of every frequency in every neuron",
+            "heatmap",
+            values=into.alpha[order].T,
+            x="neuron, sorted by its frequency",
+            y="frequency",
+            caption="input weights after training",
+        )
+        t.picture(
+            "Input and output phases",
+            "scatter",
+            x=torch.remainder(2 * into.phi[each, k], 2 * torch.pi),
+            y=torch.remainder(out.phi[each, k], 2 * torch.pi),
+            x_label="2 phi",
+            y_label="psi",
+            caption="one point a neuron; aligned ones lie on the diagonal",
+        )
 
 
 @torch.no_grad()
@@ -175,21 +250,50 @@ grokking = Study(
     seeds=5,
     equal=("parameters", "steps"),
     claims=[
-        Reaches("plateau_gap", "wd2", 1.0, better="lower",
-                published="test accuracy stays near .7 after memorisation, explained by swapped pairs (text of the repository)",
-                differs="There: 512 neurons, lr 1e-4. Here: 128 neurons, lr 1e-3.",
-                note="Test pairs answered rightly when training pairs first are, minus those trained in swapped order."),
-        Reaches("delay", "wd2", 2.0,
-                published="memorisation ends at step 1744, generalisation at 9431 (stored results, p = 23)", differs="As above.",
-                note="Steps to the level on truly unseen pairs over steps to .99 on training pairs; the run's end if never."),
-        Beats("unseen_acc", "wd2", "wd0", by=0, kind="control",
-              note="Is weight decay needed? In float64, so that rounding noise at tiny losses does not train the net."),
-        Beats("steps_to_level", "wd2", "wd0", by=1, better="lower", kind="control",
-              note="A run that never gets there counts as its whole length."),
-        Beats("unseen_acc", "wd0_float32", "wd0", by=0, kind="mechanism",
-              note="Does rounding noise in float32 pass for generalisation?"),
+        Reaches(
+            "plateau_gap",
+            "wd2",
+            1.0,
+            better="lower",
+            published="test accuracy stays near .7 after memorisation: swapped pairs (text of the repository)",
+            differs="There: 512 neurons, lr 1e-4. Here: 128 neurons, lr 1e-3.",
+            note="Test pairs answered rightly when training pairs first are, minus those trained in swapped order.",
+        ),
+        Reaches(
+            "delay",
+            "wd2",
+            2.0,
+            published="memorisation ends at step 1744, generalisation at 9431 (stored results, p = 23)",
+            differs="As above.",
+            note="Steps to the level on unseen pairs over steps to .99 on training pairs; the run's end if never.",
+        ),
+        Beats(
+            "unseen_acc",
+            "wd2",
+            "wd0",
+            by=0,
+            kind="control",
+            note="Is weight decay needed? In float64, so that rounding noise at tiny losses does not train the net.",
+        ),
+        Beats(
+            "steps_to_level",
+            "wd2",
+            "wd0",
+            by=1,
+            better="lower",
+            kind="control",
+            note="A run that never gets there counts as its whole length.",
+        ),
+        Beats(
+            "unseen_acc",
+            "wd0_float32",
+            "wd0",
+            by=0,
+            kind="mechanism",
+            note="Does rounding noise in float32 pass for generalisation?",
+        ),
     ],
-)  # fmt: skip
+)
 
 
 @grokking.trial
@@ -208,8 +312,15 @@ def grokking_trial(t: Trial) -> None:
         return found
 
     every = max(1, s.steps // 200)
-    fitted = train(t, model, task.train, optimizer="adamw", weight_decay=2.0 if t.arm == "wd2" else 0.0,
-                   validate=scores, validate_every=every)  # fmt: skip
+    fitted = train(
+        t,
+        model,
+        task.train,
+        optimizer="adamw",
+        weight_decay=2.0 if t.arm == "wd2" else 0.0,
+        validate=scores,
+        validate_every=every,
+    )
 
     def first(name: str, level: float) -> dict[str, float]:
         return next((entry for entry in fitted.history if entry[name] >= level), {**final, "step": s.steps})
@@ -218,13 +329,25 @@ def grokking_trial(t: Trial) -> None:
     memorised, reached = first("train_acc", 0.999), first("unseen_acc", s.level)["step"]
     plateau = round(memorised["test_acc"] * len(task.test.labels))
     fine = not fitted.diverged
-    t.row(unseen_acc=final["unseen_acc"] if fine else None, test_acc=final["test_acc"], train_acc=final["train_acc"],
-          norm=final["norm"], plateau_gap=float(abs(plateau - int(task.swap_seen.sum()))),
-          steps_to_level=float(reached), delay=reached / max(1, first("train_acc", 0.99)["step"]))  # fmt: skip
+    t.row(
+        unseen_acc=final["unseen_acc"] if fine else None,
+        test_acc=final["test_acc"],
+        train_acc=final["train_acc"],
+        norm=final["norm"],
+        plateau_gap=float(abs(plateau - int(task.swap_seen.sum()))),
+        steps_to_level=float(reached),
+        delay=reached / max(1, first("train_acc", 0.99)["step"]),
+    )
     if t.seed == 0:
         steps = [entry["step"] for entry in fitted.history]
-        series = {name: [entry[key] for entry in fitted.history] for name, key in
-                  (("training pairs", "train_acc"), ("swap was trained", "swap_acc"), ("truly unseen", "unseen_acc"))}  # fmt: skip
+        series = {
+            name: [entry[key] for entry in fitted.history]
+            for name, key in (
+                ("training pairs", "train_acc"),
+                ("swap was trained", "swap_acc"),
+                ("truly unseen", "unseen_acc"),
+            )
+        }
         t.picture(
             f"Accuracy while training, {t.arm}", "lines", x=steps, series=series, x_label="step", caption="split 0"
         )

@@ -35,32 +35,67 @@ study = Study(
     equal=("parameters", "steps"),
     claims=[
         Beats(
-            "test_mse", "deeponet", "fnn", by=3, cell="l=0.2", published="9.3e-7 test MSE (README of lululxvi/deeponet)",
+            "test_mse",
+            "deeponet",
+            "fnn",
+            by=3,
+            cell="l=0.2",
+            published="9.3e-7 test MSE (README of lululxvi/deeponet)",
             differs=SETTING,
         ),
         Beats(
-            "gap_mse", "deeponet", "fnn", by=5, cell="l=0.2",
-            published="a much smaller generalisation gap, in words (section 4.1.1)", differs=SETTING,
+            "gap_mse",
+            "deeponet",
+            "fnn",
+            by=5,
+            cell="l=0.2",
+            published="a much smaller generalisation gap, in words (section 4.1.1)",
+            differs=SETTING,
         ),
         Beats("test_mse", "deeponet", "fnn_equal_time", by=3, cell="l=0.2", equal=("parameters", "seconds")),
         Beats(
-            "test_mse", "deeponet", "fnn_wide", by=1, cell="l=0.2", kind="control", equal=("steps",),
+            "test_mse",
+            "deeponet",
+            "fnn_wide",
+            by=1,
+            cell="l=0.2",
+            kind="control",
+            equal=("steps",),
             note="The baseline has twelve times the parameters.",
         ),
         Beats(
-            "test_mse", "deeponet", "fnn", by=1, cell="l=0.1", kind="control",
+            "test_mse",
+            "deeponet",
+            "fnn",
+            by=1,
+            cell="l=0.1",
+            kind="control",
             note="Test functions half as smooth as those trained on: the advantage should survive a shift.",
         ),
         Beats("gap_mse", "deeponet", "stacked", by=1, cell="l=0.2", kind="mechanism", equal=("steps",)),
         Beats(
-            "test_mse", "deeponet", "stacked", by=1, cell="l=0.2", kind="mechanism", equal=("steps",),
+            "test_mse",
+            "deeponet",
+            "stacked",
+            by=1,
+            cell="l=0.2",
+            kind="mechanism",
+            equal=("steps",),
             published="unstacked has the smaller test error although its training error is larger (section 4.1.1)",
             differs=SETTING,
         ),
-        Beats("test_mse", "deeponet", "no_bias", by=1, cell="l=0.2", kind="mechanism", published="bias helps (section 4.1.1)",
-              differs=SETTING),
+        Beats(
+            "test_mse",
+            "deeponet",
+            "no_bias",
+            by=1,
+            cell="l=0.2",
+            kind="mechanism",
+            published="bias helps (section 4.1.1)",
+            differs=SETTING,
+        ),
     ],
-)  # fmt: skip
+)
 
 
 def build(t: Trial) -> nn.Module:
@@ -92,8 +127,17 @@ def trial(t: Trial) -> None:
     net = build(t)
     batches = Batches(train, s.batch_size, t.seed)
     t.count(net, step=lambda: squared_error(net, batches(0)), unit="batch")
-    fitted = fit(net, squared_error, batches, steps=s.steps, lr=s.lr, log=t.log, checkpoint=t.checkpoint,
-                 validate=lambda: {"val_mse": squared_error(net, val).item()}, validate_every=max(1, s.steps // 20))  # fmt: skip
+    fitted = fit(
+        net,
+        squared_error,
+        batches,
+        steps=s.steps,
+        lr=s.lr,
+        log=t.log,
+        checkpoint=t.checkpoint,
+        validate=lambda: {"val_mse": squared_error(net, val).item()},
+        validate_every=max(1, s.steps // 20),
+    )
     net.eval()
     with torch.no_grad():
         train_mse = squared_error(net, train).item()
@@ -113,8 +157,13 @@ def example(t: Trial, net: nn.Module) -> None:
     truth = (1 - torch.cos(2 * torch.pi * x[:, 0])) / (2 * torch.pi)
     with torch.no_grad():
         guess = net(u.expand(len(x), -1), x)[:, 0]
-    t.picture(f"The antiderivative of sin(2 pi x), by {t.arm}", "lines", x=x[:, 0], caption="y against G(u)(y)",
-              series={"exact": truth, t.arm: guess})  # fmt: skip
+    t.picture(
+        f"The antiderivative of sin(2 pi x), by {t.arm}",
+        "lines",
+        x=x[:, 0],
+        caption="y against G(u)(y)",
+        series={"exact": truth, t.arm: guess},
+    )
 
 
 sensors = Study(
@@ -129,12 +178,17 @@ sensors = Study(
     seeds=5,
     claims=[
         Scales(
-            "error", against="m", exponent=-2, variant="interpolation", tolerance=0.2, kind="mechanism",
+            "error",
+            against="m",
+            exponent=-2,
+            variant="interpolation",
+            tolerance=0.2,
+            kind="mechanism",
             published="the error of the sensors' interpolant falls like m^-2 (theorem of section 2)",
             differs="There: a bound. Here: the largest error of the piecewise linear interpolant, mean over functions.",
         )
     ],
-)  # fmt: skip
+)
 
 
 @sensors.trial

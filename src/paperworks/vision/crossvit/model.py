@@ -347,9 +347,15 @@ class CrossViT(nn.Module, Pretrained, tags=["vision", "image-classification", "a
 def crossvit_toy(**changes: Any) -> CrossViT:
     """A size that trains on a laptop: 32x32 images, patches of 4 and 8, widths 24 and 48, two encoders."""
     settings: dict[str, Any] = dict(
-        img_size=32, img_scale=(1.0, 1.0), patch_size=(4, 8), embed_dim=(24, 48), num_heads=(3, 3),
-        depth=((1, 2, 0),) * 2, num_classes=10, init_gain=1.2,
-    )  # fmt: skip
+        img_size=32,
+        img_scale=(1.0, 1.0),
+        patch_size=(4, 8),
+        embed_dim=(24, 48),
+        num_heads=(3, 3),
+        depth=((1, 2, 0),) * 2,
+        num_classes=10,
+        init_gain=1.2,
+    )
     return CrossViT(**settings | changes)
 
 
@@ -433,8 +439,17 @@ def crossvit_18_dagger_408(**changes: Any) -> CrossViT:
 NAMED_SIZES = {
     build.__name__: build
     for build in (
-        crossvit_toy, crossvit_tiny_240, crossvit_small_240, crossvit_base_240, crossvit_9_240, crossvit_9_dagger_240,
-        crossvit_15_240, crossvit_15_dagger_240, crossvit_15_dagger_408, crossvit_18_240, crossvit_18_dagger_240,
+        crossvit_toy,
+        crossvit_tiny_240,
+        crossvit_small_240,
+        crossvit_base_240,
+        crossvit_9_240,
+        crossvit_9_dagger_240,
+        crossvit_15_240,
+        crossvit_15_dagger_240,
+        crossvit_15_dagger_408,
+        crossvit_18_240,
+        crossvit_18_dagger_240,
         crossvit_18_dagger_408,
     )
-}  # fmt: skip
+}

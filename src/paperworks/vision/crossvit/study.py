@@ -15,7 +15,7 @@ from paperworks.vision.vit import VisionTransformer
 from .model import CrossViT, crossvit_toy
 
 DIFFERS = (
-    "There: ImageNet-1k at 240 pixels, 300 epochs, DeiT's recipe, one run. Here: digits of random size on 32x32 canvases, "
+    "There: ImageNet-1k at 240 pixels, 300 epochs, DeiT's recipe, one run. Here: digits of random size on 32x32 pixels, "
     "widths 24 and 48, initial weights scaled to the width, because the published initialisation stalls there."
 )
 
@@ -24,8 +24,10 @@ study = Study(
     question="Does a second branch with smaller patches, joined by cross-attention, classify better than one branch?",
     arms=("cross", "vit8", "vit8_wide", "vit4", "nofuse"),
     variants={
-        "cross_small_branch": "cross", "cross_large_branch": "cross",
-        "nofuse_small_branch": "nofuse", "nofuse_large_branch": "nofuse",
+        "cross_small_branch": "cross",
+        "cross_large_branch": "cross",
+        "nofuse_small_branch": "nofuse",
+        "nofuse_large_branch": "nofuse",
     },
     settings=dict(lr=2e-3, weight_decay=0.05, label_smoothing=0.1, noise=0.05, smallest=20, largest=32, init_gain=1.2),
     smoke=dict(n_train=200, n_test=200, batch_size=16, steps=8, warmup=2),
@@ -37,23 +39,66 @@ study = Study(
     tuning=dict(steps=700),
     equal_time={"vit8_equal_time": ("vit8", "cross")},
     claims=[
-        Beats("acc", "cross", "vit8", by=0, equal=("steps",),
-              published="81.0 against 79.8 % top-1 (table 2, CrossViT-S and DeiT-S)", differs=DIFFERS,
-              note="As in the paper, the baseline is the large branch alone, which costs about half the operations."),
-        Beats("acc", "cross", "vit8_equal_time", by=0, equal=("seconds",),
-              note="The large branch alone, trained as long as CrossViT trains."),
-        Beats("acc", "cross", "vit8_wide", by=0, kind="control", equal=("operations", "steps"),
-              note="One branch with large patches, made wider until a step costs the same."),
-        Beats("acc", "cross", "vit4", by=0, kind="control", equal=("operations", "steps"),
-              note="One branch with small patches at the same cost."),
-        Beats("acc", "cross", "nofuse", by=0, kind="control", equal=("steps",),
-              published="81.0 against 80.2 % (table 6, cross-attention against none)", differs=DIFFERS,
-              note="Both branches without any exchange: is it the exchange, or the second scale?"),
-        Beats("acc", "cross_small_branch", "nofuse_small_branch", by=0, kind="mechanism", equal=("steps",),
-              published="the small branch alone: 47.2 % with cross-attention, 0.1 % without (table 6)", differs=DIFFERS),
+        Beats(
+            "acc",
+            "cross",
+            "vit8",
+            by=0,
+            equal=("steps",),
+            published="81.0 against 79.8 % top-1 (table 2, CrossViT-S and DeiT-S)",
+            differs=DIFFERS,
+            note="As in the paper, the baseline is the large branch alone, which costs about half the operations.",
+        ),
+        Beats(
+            "acc",
+            "cross",
+            "vit8_equal_time",
+            by=0,
+            equal=("seconds",),
+            note="The large branch alone, trained as long as CrossViT trains.",
+        ),
+        Beats(
+            "acc",
+            "cross",
+            "vit8_wide",
+            by=0,
+            kind="control",
+            equal=("operations", "steps"),
+            note="One branch with large patches, made wider until a step costs the same.",
+        ),
+        Beats(
+            "acc",
+            "cross",
+            "vit4",
+            by=0,
+            kind="control",
+            equal=("operations", "steps"),
+            note="One branch with small patches at the same cost.",
+        ),
+        Beats(
+            "acc",
+            "cross",
+            "nofuse",
+            by=0,
+            kind="control",
+            equal=("steps",),
+            published="81.0 against 80.2 % (table 6, cross-attention against none)",
+            differs=DIFFERS,
+            note="Both branches without any exchange: is it the exchange, or the second scale?",
+        ),
+        Beats(
+            "acc",
+            "cross_small_branch",
+            "nofuse_small_branch",
+            by=0,
+            kind="mechanism",
+            equal=("steps",),
+            published="the small branch alone: 47.2 % with cross-attention, 0.1 % without (table 6)",
+            differs=DIFFERS,
+        ),
         Reaches("acc", "cross", 0.2, kind="mechanism", note="It trains at all: chance is 0.1."),
     ],
-)  # fmt: skip
+)
 
 
 def build(t: Trial) -> nn.Module:
@@ -84,11 +129,21 @@ def trial(t: Trial) -> None:
 
     t.count(net, step=lambda: loss(net, batches(0)), unit="batch")
     fitted = fit(
-        net, loss, batches, steps=s.steps, lr=s.lr, optimizer="adamw", weight_decay=s.weight_decay, schedule="cosine",
-        warmup=s.warmup, no_decay=lambda name, _: name.startswith(("pos_embed", "cls_token")), log=t.log,
-        checkpoint=t.checkpoint, validate=lambda: {"val_acc": right(net, val).mean().item()},
+        net,
+        loss,
+        batches,
+        steps=s.steps,
+        lr=s.lr,
+        optimizer="adamw",
+        weight_decay=s.weight_decay,
+        schedule="cosine",
+        warmup=s.warmup,
+        no_decay=lambda name, _: name.startswith(("pos_embed", "cls_token")),
+        log=t.log,
+        checkpoint=t.checkpoint,
+        validate=lambda: {"val_acc": right(net, val).mean().item()},
         validate_every=max(1, s.steps // 7),
-    )  # fmt: skip
+    )
     net.eval()
     with torch.no_grad():
         hits = right(net, test)
@@ -104,8 +159,13 @@ def trial(t: Trial) -> None:
                 alone = torch.cat([chunk[branch] for chunk in logits]).argmax(-1) == test.labels
                 t.row(f"{t.method}_{name}_branch", acc=alone.float().mean())
         if t.seed == 0 and t.arm == "cross":
-            t.picture("Test canvases", "images", images=test.images[:8, 0],
-                      labels=[str(int(y)) for y in test.labels[:8]], caption="digits of random size and place")  # fmt: skip
+            t.picture(
+                "Test canvases",
+                "images",
+                images=test.images[:8, 0],
+                labels=[str(int(y)) for y in test.labels[:8]],
+                caption="digits of random size and place",
+            )
 
 
 @torch.no_grad()

@@ -1,0 +1,145 @@
+"""Named arrays out of a user's `.npz`, HDF5 or `.mat` file, without pickle and without trusting announced sizes."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paperworks.errors import DataFileError
+
+LARGEST = 16 * 2**30  # bytes of one array
+EXPANSION = 2000  # times that an honest archive expands at the most
+KINDS = (".npz", ".h5", ".hdf5", ".mat")
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """All numeric arrays in a file, name -> array.
+
+    Raises:
+        DataFileError: missing, not of these kinds, damaged, larger than it should be, or made of Python objects.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataFileError(f"{path} does not exist")
+    if path.is_dir():
+        raise DataFileError(f"{path} is a folder; give one file ({', '.join(KINDS)})")
+    if path.suffix.lower() not in KINDS:
+        raise DataFileError(f"{path}: expected a file ending in {', '.join(KINDS)}")
+    if path.stat().st_size == 0:
+        raise DataFileError(f"{path} is empty")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if path.suffix.lower() == ".npz":
+        return _npz(path)
+    if head.startswith(b"\x89HDF"):
+        return _hdf5(path)
+    if path.suffix.lower() == ".mat":
+        return _mat(path)
+    raise DataFileError(f"{path} is no HDF5 file (it begins with {head!r})")
+
+
+def _npz(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {info.filename.removesuffix(".npy"): _npy(path, archive, info) for info in archive.infolist()}
+    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+        if isinstance(error, DataFileError):
+            raise
+        raise DataFileError(f"{path} is damaged or no .npz file: {error}; write it again with numpy.savez") from error
+
+
+def _npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    name = info.filename.removesuffix(".npy")
+    with archive.open(info) as file:
+        version = np.lib.format.read_magic(file)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise DataFileError(f"{path}: '{name}' has the unknown format version {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read_header(file)
+    if dtype.hasobject:
+        raise DataFileError(
+            f"{path}: '{name}' holds Python objects, which need pickle and are never loaded. Convert it where you "
+            f"trust the file:\n  a = numpy.load('{path.name}', allow_pickle=True)['{name}']\n"
+            f"  numpy.savez('converted.npz', **{{f'{name}{{i}}': numpy.asarray(x, float) for i, x in enumerate(a)}})"
+        )
+    check_size(path, name, shape, dtype)
+    announced = int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if announced > info.file_size or (
+        info.file_size > 2**26 and info.file_size > EXPANSION * max(1, info.compress_size)
+    ):
+        raise DataFileError(
+            f"{path}: '{name}' announces {announced:,} bytes, the archive holds {info.compress_size:,} that expand to "
+            f"{info.file_size:,}; that is no honest array"
+        )
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def check_size(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    """Refuse an array that could not be held in memory."""
+    size = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
+    if size > LARGEST:
+        raise DataFileError(f"{path}: '{name}' announces {size:,} bytes (shape {shape}); at most {LARGEST:,} are read")
+
+
+def _hdf5(path: Path) -> dict[str, np.ndarray]:
+    import h5py
+
+    found: dict[str, np.ndarray] = {}
+    try:
+        with h5py.File(path, "r") as file:
+
+            def visit(name: str, item: Any) -> None:
+                if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf":
+                    check_size(path, name, item.shape, item.dtype)
+                    stored = item.id.get_storage_size()
+                    if item.nbytes > 2**26 and item.nbytes > EXPANSION * max(1, stored):
+                        raise DataFileError(f"{path}: '{name}' announces {item.nbytes:,} bytes but stores {stored:,}")
+                    found[name] = item[()]
+
+            file.visititems(visit)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, DataFileError):
+            raise
+        raise DataFileError(f"{path} is a damaged HDF5 file: {error}; copy or write it again") from error
+    return found
+
+
+def _mat(path: Path) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+
+    try:
+        loaded = loadmat(path)
+    except Exception as error:  # scipy raises many kinds on damaged files
+        raise DataFileError(f"{path} is damaged or no .mat file: {error}") from error
+    return {
+        k: v
+        for k, v in loaded.items()
+        if not k.startswith("_") and isinstance(v, np.ndarray) and v.dtype.kind in "biuf"
+    }
+
+
+def numeric(path: Path, arrays: Mapping[str, np.ndarray], name: str, ndim: int | None = None) -> np.ndarray:
+    """One array as float32: there, of numbers, of `ndim` axes, without NaN.
+
+    Raises:
+        DataFileError: says which of these it is not, and where.
+    """
+    if name not in arrays:
+        raise DataFileError(f"{path} has no '{name}'; it has {', '.join(map(repr, arrays)) or 'nothing'}")
+    value = arrays[name]
+    if value.dtype.kind not in "biuf":
+        raise DataFileError(f"{path}: '{name}' holds {value.dtype}, expected numbers")
+    if ndim is not None and value.ndim != ndim:
+        raise DataFileError(f"{path}: '{name}' has shape {value.shape}, expected {ndim} axes")
+    if value.size == 0:
+        raise DataFileError(f"{path}: '{name}' has shape {value.shape}: there is nothing in it")
+    bad = np.argwhere(~np.isfinite(value)) if value.dtype.kind == "f" else np.empty((0, 1))
+    if len(bad):
+        raise DataFileError(
+            f"{path}: '{name}' holds {len(bad)} NaN or infinite values, the first at record {int(bad[0][0])}; "
+            "remove or fill those records"
+        )
+    return np.ascontiguousarray(value, dtype=np.float32)
