@@ -47,7 +47,10 @@ def environment() -> dict[str, str]:
 
 def table(everything: dict[str, list[dict[str, Any]]]) -> str:
     """Ratios as markdown."""
-    lines = ["| paper | what | ours ms | peer ms | peer / ours | 95 % | rounds | peer |", "|---|---|--:|--:|--:|---|--:|---|"]
+    lines = [
+        "| paper | what | ours ms | peer ms | peer / ours | 95 % | rounds | peer |",
+        "|---|---|--:|--:|--:|---|--:|---|",
+    ]
     for slug, rows in everything.items():
         for row in rows:
             peer = f"{row.get('peer', '')} {row.get('peer_version') or ''}".strip()

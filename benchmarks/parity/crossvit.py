@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from timm_peer import import_timm
-
 from paperworks.vision.crossvit import NAMED_SIZES
+from timm_peer import import_timm
 
 sys.path.insert(0, str(Path(__file__).parent))
 from parity import arguments, finish, randomise, relative_difference

@@ -15,7 +15,7 @@ from paperworks.vision.vit import VisionTransformer
 from .model import CrossViT, crossvit_toy
 
 DIFFERS = (
-    "There: ImageNet-1k at 240 pixels, 300 epochs, DeiT's recipe, one run. Here: digits of random size on 32x32 pixels, "
+    "There: ImageNet-1k at 240 pixels, 300 epochs, one run. Here: digits of random size on canvases of 32 pixels, "
     "widths 24 and 48, initial weights scaled to the width, because the published initialisation stalls there."
 )
 
