@@ -58,10 +58,8 @@ def table(everything: dict[str, list[dict[str, Any]]]) -> str:
                 lines.append(f"| {slug} | {row['name']} | | | | {row.get('why', 'not measured')} | | {peer} |")
                 continue
             bounds = f"{row['ratio_low95']:.2f} to {row['ratio_high95']:.2f}"
-            lines.append(
-                f"| {slug} | {row['name']} | {row['ours_ms']:.3g} | {row['peer_ms']:.3g} | {row['ratio']:.2f} | {bounds} "
-                f"| {row['rounds']} | {peer} |"
-            )
+            times = f"{row['ours_ms']:.3g} | {row['peer_ms']:.3g} | {row['ratio']:.2f}"
+            lines.append(f"| {slug} | {row['name']} | {times} | {bounds} | {row['rounds']} | {peer} |")
     return "\n".join(lines)
 
 

@@ -50,6 +50,7 @@ def randomise(model: Module, seed: int = 0) -> Module:
 
 def relative_difference(ours: Tensor, theirs: Tensor) -> float:
     """Largest absolute difference over the largest absolute value."""
+    ours, theirs = ours.detach(), theirs.detach()
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-300))
 
 

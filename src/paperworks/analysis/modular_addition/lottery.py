@@ -51,7 +51,7 @@ def integrate(
     state = (alpha.double(), beta.double().clamp_min(1e-12), misalignment.double())
     elapsed = torch.zeros_like(state[0])
     for _ in range(most_steps):
-        a, b, d = state
+        a, b, _ = state
         running = b < until
         if not bool(running.any()):
             break

@@ -77,13 +77,14 @@ class ModularAdditionMLP(nn.Module, Pretrained, tags=["mechanistic-interpretabil
 
     @torch.no_grad()
     def load_official(self, state: Mapping[str, Tensor]) -> "ModularAdditionMLP":
-        """Take the weights of the authors' model: `mlp.W_in` (H, p) and `mlp.W_out` (p, H).
+        """Take the weights of the authors' model: `mlp.W_in` (H, p) and `mlp.W_out` (p, H); their constant `mlp.basis`
+        is not needed.
 
         Raises:
             ValueError: names or shapes are others.
         """
         names = {"mlp.W_in": self.w_in, "mlp.W_out": self.w_out}
-        if set(state) != set(names):
+        if set(state) - {"mlp.basis"} != set(names):
             raise ValueError(f"state: expected {sorted(names)}, given {sorted(state)}")
         for name, ours in names.items():
             check_shape(name, state[name], tuple(ours.shape))
