@@ -42,7 +42,8 @@ class Table:
         x: float32, (rows, columns) or (rows, channels, height, width); all finite.
         labels: text, one a row; None when the file has none.
         places: where a row stands in the file ("line 7", "row 6"), for messages.
-        constant: names of columns that never change; they are kept, and tell classes nothing.
+        constant: names of columns that never change; they are kept, though they tell classes nothing apart.
+        target: name of the column of labels.
     """
 
     names: list[str]
@@ -50,6 +51,7 @@ class Table:
     labels: list[str] | None
     places: Sequence[str] = field(repr=False)
     constant: list[str] = field(default_factory=list)
+    target: str = ""
 
 
 def read_table(path: Path | str, target: str = "", columns: Sequence[str] | None = None) -> Table:
@@ -196,7 +198,9 @@ def _parse(path: Path, reader: Any, delimiter: str, target: str, columns: Sequen
                 raise DataFileError(
                     f"{path}, line {line}, column '{names[label]}': no label; fill it in or drop the line"
                 )
-    return Table(chosen, x, None if label is None else labels, _Lines(lines), _constant(chosen, x))
+    if label is None:
+        return Table(chosen, x, None, _Lines(lines), _constant(chosen, x))
+    return Table(chosen, x, labels, _Lines(lines), _constant(chosen, x), names[label])
 
 
 class _Lines(Sequence[str]):
@@ -325,7 +329,7 @@ def _read_npz(path: Path, target: str, columns: Sequence[str] | None) -> Table:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
         raise DataFileError(f"{path}: broken or no .npz file ({error}); write it again with numpy.savez") from error
-    return _as_table(path, arrays["X"], arrays.get(label), columns)
+    return _as_table(path, arrays["X"], arrays.get(label), label, columns)
 
 
 def _declared(path: Path, archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -372,7 +376,7 @@ def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
         return npy.read_array(file, allow_pickle=False)
 
 
-def _as_table(path: Path, x: np.ndarray, y: np.ndarray | None, columns: Sequence[str] | None) -> Table:
+def _as_table(path: Path, x: np.ndarray, y: np.ndarray | None, target: str, columns: Sequence[str] | None) -> Table:
     with np.errstate(over="ignore"):
         x = np.ascontiguousarray(x, np.float32)
     wrong = np.argwhere(~np.isfinite(x))
@@ -388,7 +392,7 @@ def _as_table(path: Path, x: np.ndarray, y: np.ndarray | None, columns: Sequence
         raise DataFileError(f"{path}: X has {len(names)} columns; the model was fitted on {len(columns)}")
     chosen = names if columns is None else list(columns)
     labels = None if y is None else _texts(path, y)
-    return Table(chosen, x, labels, _Lines(range(len(x)), "row"), _constant(chosen, x) if names else [])
+    return Table(chosen, x, labels, _Lines(range(len(x)), "row"), _constant(chosen, x) if names else [], target)
 
 
 def _texts(path: Path, y: np.ndarray) -> list[str]:
