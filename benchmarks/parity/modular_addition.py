@@ -69,7 +69,7 @@ def main() -> None:
                 for epoch in range(STEPS):
                     run.do_a_training_step(epoch + 1)
                 os.chdir("/")
-            fit(ours, ModularAdditionMLP.loss, lambda _: task.train, steps=STEPS, lr=rate, optimizer=optimizer.lower(),
+            fit(ours, ModularAdditionMLP.loss, lambda _, batch=task.train: batch, steps=STEPS, lr=rate, optimizer=optimizer.lower(),
                 weight_decay=decay, momentum=0.0, betas=(0.9, 0.98), schedule=warm_up)  # type: ignore[arg-type]  # fmt: skip
             state = theirs.state_dict()
             differences = [

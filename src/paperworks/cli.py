@@ -59,6 +59,10 @@ def list_papers(
     if not cards:
         print(f"No paper has the words: {search}. `paperworks list` shows them all.")
         return
+    if not sys.stdout.isatty():
+        width = max(len(card.slug) for card in cards)
+        print("\n".join(f"{card.slug:<{width}}  {card.field:<12} {card.year}  {card.idea}" for card in cards))
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -85,10 +89,22 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
         short = [{name: verdict[name] for name in kept} for verdict in verdicts]
         print(json.dumps({**found.card.summary(), "verdicts": short, "text": body}, indent=1, ensure_ascii=False))
         return
+    card = found.card
+    if not sys.stdout.isatty():
+        head = (
+            f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
+        )
+        claims = [f"{verdict['status']}: {verdict['sentence']}" for verdict in verdicts]
+        print(
+            "\n".join(
+                [head, *(claims or [f"No verdict is recorded. Measure one: paperworks run {card.slug}"]), "", body]
+            )
+        )
+        return
     from rich.console import Console
     from rich.markdown import Markdown
 
-    card, console = found.card, Console()
+    console = Console()
     console.print(f"[bold]{_plain(card.title)}[/]")
     console.print(f"arXiv {card.arxiv} ({card.year})  field {card.field}  {_plain(card.official or '')}", style="dim")
     console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
@@ -239,16 +255,17 @@ class _Progress:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=Console(stderr=True))
             self.task = self.bar.add_task("trials", total=None, now="")
-            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.quiet:
+        if not self.quiet and self.bar.live.is_started:
             self.bar.stop()
 
     def __call__(self, event: Any) -> None:
         if self.quiet:
             return
+        if not self.bar.live.is_started:  # only now: an error before the first trial is told without an empty bar
+            self.bar.start()
         name = f"{event.study} {event.arm} seed {event.seed}"
         if event.kind == "plan":
             self.bar.reset(self.task, description=event.purpose or "trials", now="", total=event.total)
@@ -330,15 +347,16 @@ class _FitProgress:
             columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
             self.bar = Progress(*columns, TextColumn("{task.fields[now]}"), console=Console(stderr=True))
             self.task = self.bar.add_task("fit", total=None, now="")
-            self.bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.quiet:
+        if not self.quiet and self.bar.live.is_started:
             self.bar.stop()
 
     def __call__(self, step: int, total: int | None = None, *, seconds: float | None = None, **metrics: Any) -> None:
         if not self.quiet:
+            if not self.bar.live.is_started:
+                self.bar.start()
             shown = " ".join(f"{key} {float(value):.4g}" for key, value in metrics.items() if value is not None)
             self.bar.update(self.task, completed=step, total=total, now=shown)
 

@@ -1,9 +1,13 @@
-"""The expressions in a card: recorded results as text, in a template language with nothing else in it."""
+"""The expressions in a card: `{{ mean("digits", "mlp", "acc") | percent }}`, filled in from recorded results.
 
-from collections.abc import Mapping
+The language is what its evaluator below knows: calls of the functions listed in `fill` with constant arguments, the
+fields of a verdict, and filters. There is nothing else, so a card from someone else cannot run code, loop or allocate.
+"""
+
+import ast
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from jinja2.sandbox import SandboxedEnvironment
 
 from paperworks.errors import CardError
 
@@ -11,58 +15,29 @@ from .results import Recorded
 from .verdict import number
 
 NOT_MEASURED = "not measured yet"
+LONGEST = 500  # characters of one expression
 
 
 class View:
     """A recorded object whose fields an expression may read."""
 
     def __init__(self, fields: Mapping[str, Any] | None):
-        self._fields = fields
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return None if self._fields is None else self._fields.get(name)
+        self.fields = fields
 
     def __str__(self) -> str:
-        return NOT_MEASURED if self._fields is None else str(self._fields.get("sentence") or "")
-
-
-class _Environment(SandboxedEnvironment):
-    intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])
-    intercepted_unops = frozenset(["+", "-"])
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        return isinstance(obj, View) and not attr.startswith("_")
-
-    def is_safe_callable(self, obj: Any) -> bool:
-        return getattr(obj, "_in_cards", False)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        raise CardError(f"'{operator}' is not available in a card; write a study metric instead")
-
-    def call_unop(self, context: Any, operator: str, arg: Any) -> Any:
-        raise CardError(f"'{operator}' is not available in a card")
+        return NOT_MEASURED if self.fields is None else str(self.fields.get("sentence") or "")
 
 
 def fill(text: str, results: Recorded | None) -> str:
-    """`text` with its `{{ ... }}` filled in; statements (`{% ... %}`) are refused."""
+    """`text` with its `{{ ... }}` filled in.
+
+    Raises:
+        CardError: an expression does not parse, or asks for what there is not.
+    """
     if "{%" in text or "{#" in text:
         raise CardError("only {{ expressions }} are allowed in a card")
     known = results or Recorded(None)
-    environment = _Environment(autoescape=False, keep_trailing_newline=True, finalize=_finalize)
-    environment.filters = {
-        "times": _times,
-        "percent": _percent,
-        "points": _points,
-        "number": _digits,
-        "sentence": str,
-        "interval": _interval,
-        "seconds": _seconds,
-    }
-    environment.globals = {}
-    environment.tests = {}
-    functions = {
+    functions: dict[str, Callable[..., Any]] = {
         "verdict": lambda study, which=0: View(known.verdict(study, which)),
         "mean": known.mean,
         "cost": known.cost,
@@ -72,19 +47,39 @@ def fill(text: str, results: Recorded | None) -> str:
         "environment": lambda name: ((known.result or {}).get("environment") or {}).get(name),
         "run": lambda name: (known.result or {}).get(name),
     }
-    return environment.from_string(text).render({name: _allowed(function) for name, function in functions.items()})
+    return re.sub(r"\{\{(.*?)\}\}", lambda found: _filled(found[1], functions), text, flags=re.DOTALL)
 
 
-def _allowed(function: Any) -> Any:
-    def call(*args: Any, **options: Any) -> Any:
-        return function(*args, **options)
+def _filled(expression: str, functions: Mapping[str, Callable[..., Any]]) -> str:
+    if len(expression) > LONGEST:
+        raise CardError(f"an expression of {len(expression)} characters; at most {LONGEST}")
+    try:
+        value = _value(ast.parse(expression.strip(), mode="eval").body, functions)
+    except (SyntaxError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        raise CardError(f"'{expression.strip()[:80]}': {error}") from error
+    return NOT_MEASURED if value is None else str(value)
 
-    call._in_cards = True  # type: ignore[attr-defined]
-    return call
 
-
-def _finalize(value: Any) -> Any:
-    return NOT_MEASURED if value is None else value
+def _value(node: ast.expr, functions: Mapping[str, Callable[..., Any]]) -> Any:
+    """Constants; calls of known functions; fields of what they give; `value | filter` and `value | filter(digits)`."""
+    match node:
+        case ast.Constant(value=str() | int() | float() | None as constant):
+            return constant
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords) if name in functions:
+            options = {str(k.arg): _value(k.value, functions) for k in keywords}
+            return functions[name](*(_value(arg, functions) for arg in args), **options)
+        case ast.Attribute(value=inner, attr=name):
+            view = _value(inner, functions)
+            if isinstance(view, View) and not name.startswith("_"):
+                return None if view.fields is None else view.fields.get(name)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=ast.Name(id=name)) if name in FILTERS:
+            return FILTERS[name](_value(left, functions))
+        case ast.BinOp(
+            left=left, op=ast.BitOr(), right=ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=int(n))])
+        ) if name in FILTERS and 0 <= n <= 20:
+            return FILTERS[name](_value(left, functions), n)
+    known = ", ".join([*functions, *(f"| {name}" for name in FILTERS)])
+    raise CardError(f"'{ast.unparse(node)[:80]}' is not available in a card; there are {known}")
 
 
 def _digits(value: Any, digits: int = 3) -> str:
@@ -112,7 +107,7 @@ def _seconds(value: Any) -> str:
 
 
 def _interval(view: Any) -> str:
-    ends = view.interval if isinstance(view, View) else view
+    ends = (view.fields or {}).get("interval") if isinstance(view, View) else view
     if not ends:
         return NOT_MEASURED
     return f"{number(ends[0])} to {number(ends[1])}"
@@ -129,3 +124,14 @@ def _parity(parity: Mapping[str, Any] | None) -> dict[str, Any] | None:
         f"{parity.get('official')} at commit {str(parity.get('commit'))[:10]} is {number(worst)}."
     )
     return {**parity, "worst": worst, "count": len(cases), "sentence": sentence}
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "times": _times,
+    "percent": _percent,
+    "points": _points,
+    "number": _digits,
+    "sentence": str,
+    "interval": _interval,
+    "seconds": _seconds,
+}

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -37,7 +37,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="paperworks", license="apach
     A subclass offers `example()` and, where a contract cannot hold for it, says so and why in `exempt`.
     """
 
-    exempt: dict[str, str] = {}  # contract name -> the reason why it cannot hold, printed by the card
+    exempt: ClassVar[dict[str, str]] = {}  # contract name -> the reason why it cannot hold, printed by the card
 
     @classmethod
     def example(cls) -> Example:

@@ -75,9 +75,9 @@ def fit(
     optimiser = make(_groups(model, weight_decay, no_decay))
     rates = [group["lr"] for group in optimiser.param_groups]
     factor = _schedule(schedule, warmup, steps)
-    trained: Any = model
     if accelerator:
-        trained, optimiser = accelerator.prepare(model, optimiser)
+        model.to(accelerator.device)
+        optimiser = accelerator.prepare(optimiser)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     fitted, first, best_weights = Fitted(0, 0.0, math.nan), 0, None
     state = checkpoint.load() if checkpoint else None
@@ -103,10 +103,12 @@ def fit(
             batch, share = _share(batch, rank, ranks)
         if accelerator:
             with accelerator.autocast():
-                value = loss(trained, _to(batch, accelerator.device))
+                value = loss(model, _to(batch, accelerator.device))
             accelerator.backward(value * share if ranks > 1 else value)
+            if ranks > 1:
+                _average_gradients(parameters, accelerator)
         else:
-            value = loss(trained, batch)
+            value = loss(model, batch)
             value.backward()
         if clip:
             accelerator.clip_grad_norm_(parameters, clip) if accelerator else nn.utils.clip_grad_norm_(parameters, clip)
@@ -198,6 +200,19 @@ def _share(batch: Any, rank: int, ranks: int) -> tuple[Any, float]:
     rows = slice(low, high)
     part = type(batch)(tensor[rows] for tensor in batch) if isinstance(batch, tuple | list) else batch[rows]
     return part, (high - low) * ranks / size
+
+
+@torch.no_grad()
+def _average_gradients(parameters: list[nn.Parameter], accelerator: Any) -> None:
+    """All gradients averaged over processes in one message.
+
+    Not by wrapping the model: the loss may call any of the model's methods, which a wrapper would hide.
+    """
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+    sizes = [p.numel() for p in parameters]
+    for parameter, part in zip(parameters, flat.split(sizes), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
 
 
 def _to(batch: Any, device: Any) -> Any:

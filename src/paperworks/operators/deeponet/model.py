@@ -253,7 +253,7 @@ class MIONet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2202.06137
         self.trunk = MLP(trunk_sizes, activation, initializer, activate_last=True)
         self.b0 = nn.Parameter(torch.zeros(1))
 
-    def forward(self, *inputs: Float[Tensor, "batch features"]) -> Float[Tensor, "batch 1"]:
+    def forward(self, *inputs: Float[Tensor, "batch _"]) -> Float[Tensor, "batch 1"]:
         """Values for inputs u1, u2, ..., y: one location a row."""
         if len(inputs) != len(self.branches) + 1:
             raise ValueError(f"inputs: expected {len(self.branches)} functions and y, given {len(inputs)} tensors")
