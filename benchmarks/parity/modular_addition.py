@@ -42,7 +42,7 @@ def main() -> None:
     options = arguments(__doc__)
     options.official = options.official.resolve()
     trainer, models, mechanism = authors_modules(options.official)
-    cases = []
+    cases, trained = [], None
     for activation, theirs_name in ACTIVATIONS.items():
         for optimizer, rate, decay in (
             ("AdamW", 1e-2, 0.0),
@@ -69,9 +69,10 @@ def main() -> None:
                 for epoch in range(STEPS):
                     run.do_a_training_step(epoch + 1)
                 os.chdir("/")
-            fit(ours, ModularAdditionMLP.loss, lambda _, batch=task.train: batch, steps=STEPS, lr=rate, optimizer=optimizer.lower(),
-                weight_decay=decay, momentum=0.0, betas=(0.9, 0.98), schedule=warm_up)  # type: ignore[arg-type]  # fmt: skip
-            state = theirs.state_dict()
+            fit(ours, ModularAdditionMLP.loss, lambda _, batch=task.train: batch, steps=STEPS, lr=rate,
+                optimizer=optimizer.lower(), weight_decay=decay, momentum=0.0, betas=(0.9, 0.98),
+                schedule=warm_up)  # fmt: skip
+            state, trained = theirs.state_dict(), (ours, theirs)
             differences = [
                 relative_difference(ours.w_in, state["mlp.W_in"]),
                 relative_difference(ours.w_out, state["mlp.W_out"]),
@@ -79,6 +80,8 @@ def main() -> None:
             name = f"{activation}, {optimizer}, rate {rate:g}, decay {decay:g}, {STEPS} steps"
             cases.append({"name": name, "max_relative_error": max(differences), "forward_relative_error": forward})
             print(cases[-1], flush=True)
+    assert trained is not None
+    ours, theirs = trained
     basis = fourier_basis(P, torch.float32)
     scales, phis, psis = mechanism.decode_scales_phis(theirs.state_dict(), basis)
     into, out = fourier_decode(ours.w_in.detach()), fourier_decode(ours.w_out.detach().T)

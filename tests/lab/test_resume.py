@@ -92,7 +92,8 @@ def test_a_killed_parent_leaves_no_workers(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from paperworks.lab import run\n"
-        f"if __name__ == '__main__': run({str(TOY)!r}, runs={str(tmp_path / 'r')!r}, jobs=2, settings={{'long_steps': 200000}})"
+        "if __name__ == '__main__':\n"
+        f"    run({str(TOY)!r}, runs={str(tmp_path / 'r')!r}, jobs=2, settings={{'long_steps': 200000}})"
     )
     parent = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL)
 

@@ -149,7 +149,7 @@ def test_timm_conventions():
     maps = model.forward_intermediates(x)
     assert [tuple(m.shape) for m in maps[0]] == [(2, 24, 4, 4), (2, 48, 2, 2)]
     assert model.forward_head(model.forward_features(x), pre_logits=True).shape == (2, model.num_features)
-    assert {n for n in model.no_weight_decay()} == {"cls_token_0", "cls_token_1", "pos_embed_0", "pos_embed_1"}
+    assert set(model.no_weight_decay()) == {"cls_token_0", "cls_token_1", "pos_embed_0", "pos_embed_1"}
     model.reset_classifier(3)
     assert model(x).shape == (2, 3)
     model.reset_classifier(0, "avg")

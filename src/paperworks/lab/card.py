@@ -5,8 +5,9 @@ Measured numbers in the prose are expressions over the recorded results, such as
 expressions over those results: a card from someone else cannot run code, loop or allocate.
 """
 
+import dataclasses
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ class Card:
     field: str
     idea: str
     claim: str
-    tags: list[str] = field(default_factory=list)
+    tags: list[str] = dataclasses.field(default_factory=list)
     license: str = ""
     official: str | None = None
     tool: str | None = None

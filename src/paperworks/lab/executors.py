@@ -4,6 +4,7 @@ An executor takes task descriptions (plain JSON) and yields `(index, outcome)` a
 `{"result": ...}` or `{"error": traceback}`. Only the caller writes to the ledger. Every trial runs on one thread.
 """
 
+import logging
 import multiprocessing
 import os
 import threading
@@ -18,7 +19,7 @@ from paperworks.errors import MissingExtraError, PaperworksError
 Task = Mapping[str, Any]
 Work = Callable[..., dict[str, Any]]
 Progress = Callable[[int, int, int | None, dict[str, Any]], None]
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+ONE_THREAD: dict[str, str] = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def _guarded(work: Work, task: Task, progress: Any = None) -> dict[str, Any]:
@@ -117,6 +118,7 @@ def ray_cluster(
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
+        from ray.exceptions import RayError
     except ImportError as error:
         raise MissingExtraError("ray", "cluster", "--on ray") from error
     started_here = not ray.is_initialized()
@@ -124,7 +126,10 @@ def ray_cluster(
         where = address or os.environ.get("RAY_ADDRESS")
         try:
             ray.init(
-                address=where, log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": dict(ONE_THREAD)}
+                address=where,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": dict(ONE_THREAD)},
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise PaperworksError(f"no Ray cluster at {where or 'this machine'}: {error}") from error
@@ -137,7 +142,7 @@ def ray_cluster(
                 index = waiting.pop(reference)
                 try:
                     yield index, ray.get(reference)
-                except ray.exceptions.RayError as error:
+                except RayError as error:
                     raise PaperworksError(
                         f"the cluster lost a trial ({error}). Finished trials are kept: run the same command again"
                     ) from error

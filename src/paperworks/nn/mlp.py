@@ -1,5 +1,6 @@
 """Multilayer perceptrons: one, and many of one shape side by side."""
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -56,7 +57,7 @@ class MLP(nn.Module):
         super().__init__()
         if len(sizes) < 2:
             raise ValueError(f"sizes: at least input and output, given {tuple(sizes)}")
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(itertools.pairwise(sizes))
         self.layers = nn.ModuleList(
             nn.Linear(i, o, bias=bias_last or index + 1 < len(pairs)) for index, (i, o) in enumerate(pairs)
         )
@@ -89,7 +90,7 @@ class StackedMLP(nn.Module):
         bias_last: bool = True,
     ):
         super().__init__()
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(itertools.pairwise(sizes))
         self.count, self.activation = count, activation_function(activation)
         initialise = initializer_function(initializer)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()

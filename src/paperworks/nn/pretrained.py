@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
@@ -15,6 +15,7 @@ from torch import nn
 from paperworks.errors import ModelFolderError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+Build = TypeVar("Build", bound=Callable[..., nn.Module])
 
 
 class Example(NamedTuple):
@@ -68,7 +69,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="paperworks", license="apach
             except EntryNotFoundError as error:
                 raise ModelFolderError(f"{model_id} has no {WEIGHTS}. Pickled weights are never read.") from error
         try:
-            model = cls(**options)
+            model: Any = cls(**options)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
             raise ModelFolderError(f"{CONFIG} of {model_id} does not describe a {cls.__name__}: {error}") from error
         load_weights(model, weights, device=map_location, strict=strict)
@@ -144,13 +145,13 @@ def _without_aliases(state: dict[str, torch.Tensor], tensors: dict[str, torch.Te
     return {name for name in state.keys() - tensors.keys() if state[name].data_ptr() not in there}
 
 
-def published_size(parameters: int) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+def published_size(parameters: int) -> Callable[[Build], Build]:
     """Mark a function that builds a published size and says how many parameters it must have.
 
     The contract tests build every function so marked and count.
     """
 
-    def mark(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def mark(build: Build) -> Build:
         build.parameters = parameters  # type: ignore[attr-defined]
         return build
 

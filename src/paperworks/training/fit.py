@@ -28,7 +28,7 @@ class Fitted:
 
 def fit(
     model: nn.Module,
-    loss: Callable[[nn.Module, Any], Tensor],
+    loss: Callable[[Any, Any], Tensor],
     batches: Callable[[int], Any],
     *,
     steps: int,
@@ -83,8 +83,9 @@ def fit(
     state = checkpoint.load() if checkpoint else None
     if state:
         first, fitted, best_weights = _restore(state, model, optimiser)
-        for entry in fitted.logged if log and rank == 0 else ():  # so that curves are whole after a resume
-            log(entry["step"], steps, **{name: value for name, value in entry.items() if name != "step"})
+        for entry in fitted.logged:  # so that curves are whole after a resume
+            if log and rank == 0:
+                log(entry["step"], steps, **{name: value for name, value in entry.items() if name != "step"})
     log_every = log_every or max(1, steps // 100)
     model.train()
     began = time.perf_counter()
@@ -178,14 +179,15 @@ def _make_optimizer(kind: Any, lr: float, weight_decay: float, momentum: float, 
 
 
 def _schedule(kind: str | Callable[[int], float], warmup: int, steps: int) -> Callable[[int], float]:
+    shape: Callable[[int], float]
     if callable(kind):
         shape = kind
     elif kind == "constant":
-        shape = lambda step: 1.0  # noqa: E731
+        shape = lambda _: 1.0  # noqa: E731
     elif kind in ("cosine", "linear"):
         length = max(1, steps - warmup)
 
-        def shape(step: int) -> float:
+        def shape(step: int, /) -> float:
             done = min(1.0, max(0, step - warmup) / length)
             return 0.5 * (1 + math.cos(math.pi * done)) if kind == "cosine" else 1 - done
     else:

@@ -54,7 +54,7 @@ class UserData:
     and `predict` get everything they need to know from it. `extra` is the reader's own and is not stored.
     """
 
-    description: dict[str, Any]
+    description: Mapping[str, Any]
     train: Part | None = None
     validation: Part | None = None
     everything: Part | None = None
@@ -83,7 +83,7 @@ class Recipe:
     read: Callable[[Path, Mapping[str, Any], Mapping[str, Any] | None], UserData]
     build: Callable[[Mapping[str, Any], Mapping[str, Any]], nn.Module]
     model: Any
-    loss: Callable[[nn.Module, Any], torch.Tensor]
+    loss: Callable[[Any, Any], torch.Tensor]
     score: Callable[[nn.Module, Part, Mapping[str, Any]], dict[str, float]]
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None

@@ -3,6 +3,8 @@
 `paperworks run noprop`; with MNIST below the data root: `paperworks run noprop --data DIR`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -94,7 +96,7 @@ def load(t: Trial) -> Split:
     return Split(*(type(part)(part.x.to(t.device), part.y.to(t.device)) for part in split))
 
 
-def build(method: str, s, in_shape: tuple[int, ...]) -> nn.Module:  # type: ignore[no-untyped-def]
+def build(method: str, s, in_shape: tuple[int, ...]) -> NoPropDT | BackpropChain | nn.Sequential:  # type: ignore[no-untyped-def]
     """The arm's network."""
     if method == "noprop":
         return NoPropDT(in_shape, 10, s.T, s.width, channels=s.channels)
@@ -130,7 +132,7 @@ def run_trial(t: Trial) -> None:
         whole = t.count(
             net, step=lambda: net.loss(x, y), unit="batch through all blocks", block_evaluations=steps * s.T
         )
-        one = max(saved_bytes(lambda k=k: net.loss(x, y, k)) for k in range(1, s.T + 1))
+        one = max(saved_bytes(lambda net=net, k=k: net.loss(x, y, k)) for k in range(1, s.T + 1))
         t.row("block_parallel", saved_bytes=whole["saved_bytes"])
         fitted = fit_blocks(net, batches, steps=steps, lr=s.lr, weight_decay=s.weight_decay, log=t.log,
                             checkpoint=t.checkpoint)  # fmt: skip
@@ -153,7 +155,7 @@ def run_trial(t: Trial) -> None:
 def score(t: Trial, net: NoPropDT, data: Split, saved: int, diverged: bool) -> None:
     """The whole chain, decoded in several ways, and single blocks fed noise or nothing."""
     draws, test = t.settings.draws, data.test
-    ways = {
+    ways: dict[str | None, Callable[[Tensor], Tensor]] = {
         None: lambda x: net.predict(x, stochastic=True),
         "deterministic": lambda x: net.predict(x),
         "nearest": lambda x: net.predict(x, stochastic=True, decode="nearest"),
@@ -162,12 +164,12 @@ def score(t: Trial, net: NoPropDT, data: Split, saved: int, diverged: bool) -> N
         "last_block_zero": lambda x: net.predict_block(x, net.T, x.new_zeros(len(x), net.embedding.dim)),
     }
     for name, predict in ways.items():
-        metrics = {"acc": None if diverged else accuracy(predict, test, draws)}
+        metrics: dict[str, float | None] = {"acc": None if diverged else accuracy(predict, test, draws)}
         if name is None:
             metrics["val_acc"] = None if diverged else accuracy(predict, data.val, draws)
             metrics["train_acc"] = None if diverged else accuracy(predict, data.train)
             metrics["saved_bytes"] = saved
-        t.row(name, **metrics)
+        t.row(name, None, **metrics)
     if not diverged and t.seed == 0:
         blocks = range(1, net.T + 1)
         alone = [accuracy(lambda x, k=k: net.predict_block(x, k), test) for k in blocks]

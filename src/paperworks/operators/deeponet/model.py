@@ -43,6 +43,7 @@ class DeepONet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:1910.031
         multi_output: str = "split_both",
     ):
         super().__init__()
+        self.own_modules = False
         self._check(branch_sizes, trunk_sizes, stacked, num_outputs, multi_output)
         self.n_sensors, self.n_dims = branch_sizes[0], trunk_sizes[0]
         self.num_outputs, self.multi_output, self.stacked = num_outputs, multi_output, stacked
@@ -93,11 +94,11 @@ class DeepONet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:1910.031
         """
         made = cls((n_sensors, p), (n_dims, p), bias=bias)
         made.branches, made.trunks = nn.ModuleList([branch]), nn.ModuleList([trunk])
-        made._own_modules = True
+        made.own_modules = True
         return made
 
     def _save_pretrained(self, save_directory) -> None:  # type: ignore[no-untyped-def]
-        if getattr(self, "_own_modules", False):
+        if self.own_modules:
             raise ValueError("a DeepONet from_modules cannot be saved as a configuration; save its state_dict")
         super()._save_pretrained(save_directory)
 
@@ -170,7 +171,7 @@ class DeepONet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:1910.031
         return values if self.output_transform is None or u is None else self.output_transform(u, y, values)  # type: ignore[arg-type]
 
     def _check_inputs(self, u: Tensor, y: Tensor) -> None:
-        if not getattr(self, "_own_modules", False):
+        if not self.own_modules:
             check_shape("u", u, ("batch", self.n_sensors))
         check_shape("y", y, ("rows", y.shape[-1] if self.input_transform else self.n_dims))
 

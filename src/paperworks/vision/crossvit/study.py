@@ -124,7 +124,7 @@ def trial(t: Trial) -> None:
     net = build(t)
     batches = Batches((train.images, train.labels), s.batch_size, t.seed)
 
-    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def loss(model: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
         return F.cross_entropy(model(batch[0]), batch[1], label_smoothing=s.label_smoothing)
 
     t.count(net, step=lambda: loss(net, batches(0)), unit="batch")
