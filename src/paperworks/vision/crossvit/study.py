@@ -31,12 +31,12 @@ study = Study(
     },
     settings=dict(lr=2e-3, weight_decay=0.05, label_smoothing=0.1, noise=0.05, smallest=20, largest=32, init_gain=1.2),
     smoke=dict(n_train=200, n_test=200, batch_size=16, steps=8, warmup=2),
-    laptop=dict(n_train=6_000, n_test=2_000, batch_size=16, steps=1_300, warmup=50),
+    laptop=dict(n_train=6_000, n_test=2_000, batch_size=16, steps=700, warmup=50),
     paper=dict(n_train=60_000, n_test=10_000, batch_size=64, steps=30_000, warmup=500),
-    seeds=4,
-    grid=dict(lr=[1e-3, 2e-3, 4e-3]),
+    seeds=5,
+    grid=dict(lr=[5e-4, 1e-3, 2e-3, 4e-3]),
     select=("val_acc", "higher"),
-    tuning=dict(steps=700),
+    tuning=dict(steps=400),
     equal_time={"vit8_equal_time": ("vit8", "cross")},
     claims=[
         Beats(
