@@ -289,19 +289,24 @@ def fit(
     test: Annotated[Path | None, typer.Option(help="Further data to score the fitted model on.")] = None,
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Start over; else an interrupted fit goes on.")] = False,
+    record: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the scores in the paper's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a paper's method on your own files."""
     from paperworks.lab.discover import find_paper
+    from paperworks.lab.results import record_fit
     from paperworks.lab.study import parse_settings
     from paperworks.training import recipe as recipes
 
-    recipe = _recipe(find_paper(paper))
+    found = find_paper(paper)
+    recipe = _recipe(found)
     chosen = parse_settings(settings, recipe.settings)
     with _FitProgress(quiet=as_json) as progress:
         report = recipes.fit_files(
             recipe, source, out, settings=chosen, test=test, device=device, fresh=fresh, log=progress
         )
+    if record:
+        record_fit(found, record, source, report)
     if as_json:
         print(json.dumps(report))
         return

@@ -41,6 +41,7 @@ def fill(text: str, results: Recorded | None) -> str:
         "verdict": lambda study, which=0: View(known.verdict(study, which)),
         "mean": known.mean,
         "cost": known.cost,
+        "fitted": known.fitted,
         "parity": lambda: View(_parity(known.parity)),
         "setting": lambda study, name: ((known.study(study) or {}).get("settings") or {}).get(name),
         "tuned": lambda study, arm, name: ((known.study(study) or {}).get("arm_settings", {}).get(arm) or {}).get(name),

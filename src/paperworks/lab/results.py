@@ -16,8 +16,13 @@ SCHEMA = 1
 class Recorded:
     """A paper's recorded results, looked up as its card does."""
 
-    def __init__(self, result: Mapping[str, Any] | None, parity: Mapping[str, Any] | None = None):
-        self.result, self.parity = result, parity
+    def __init__(
+        self,
+        result: Mapping[str, Any] | None,
+        parity: Mapping[str, Any] | None = None,
+        fits: Mapping[str, Any] | None = None,
+    ):
+        self.result, self.parity, self.fits = result, parity, fits or {}
 
     def verdict(self, study: str, which: int | str = 0) -> dict[str, Any] | None:
         """A study's verdict, by its place among the study's claims or by the claim's wording."""
@@ -55,6 +60,10 @@ class Recorded:
         numbers = [value for value in values if value is not None]
         return sum(numbers) / len(numbers) if numbers else None
 
+    def fitted(self, name: str, part: str, metric: str) -> float | None:
+        """A metric of a recorded fit to files, on its part `train`, `validation` or `test`."""
+        return self.fits.get(name, {}).get("metrics", {}).get(part, {}).get(metric)
+
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None where there is no such file.
@@ -86,7 +95,19 @@ def recorded(paper: Paper, budget: str = "laptop") -> Recorded:
     for name in ("verdicts", "trials", "studies") if result is not None else ():
         if not isinstance(result.get(name), list):  # type: ignore[union-attr]
             raise PaperworksError(f"{folder / f'{budget}.json'} lacks the list '{name}'; record it again")
-    return Recorded(result, read_json(folder / "parity.json"))
+    return Recorded(result, read_json(folder / "parity.json"), read_json(folder / "fits.json"))
+
+
+def record_fit(paper: Paper, name: str, source: Path, report: Mapping[str, Any]) -> Path:
+    """Keep what `fit` measured on real files, under a name that the card can cite.
+
+    Raises:
+        PaperworksError: the folder cannot be written, or what is there is damaged.
+    """
+    path = paper.folder / "results" / "fits.json"
+    entry = {"source": source.name, **{key: value for key, value in report.items() if key != "model"}}
+    write_text(path, json.dumps({**(read_json(path) or {}), name: entry}, indent=1) + "\n")
+    return path
 
 
 def record(paper: Paper, result: Mapping[str, Any]) -> Path:
