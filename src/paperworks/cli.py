@@ -78,12 +78,13 @@ def list_papers(
 def show(paper: Slug, as_json: AsJson = False) -> None:
     """Read a paper's card, with what was measured."""
     from paperworks.lab.discover import find_paper
+    from paperworks.lab.expressions import render
     from paperworks.lab.results import recorded
 
     found = find_paper(paper)
     results = recorded(found)
     verdicts = (results.result or {}).get("verdicts", [])
-    body = found.card.render(results)
+    body = render(found.card, results)
     if as_json:
         kept = ("study", "claim", "kind", "status", "effect", "interval", "seeds", "fair", "sentence")
         short = [{name: verdict[name] for name in kept} for verdict in verdicts]

@@ -127,7 +127,7 @@ def test_a_killed_parent_leaves_no_workers(tmp_path):
 
 
 def test_an_empty_trial_costs_under_20_ms(tmp_path):
-    from paperworks.lab import Study, running
+    from paperworks.lab import Study, trials
 
     study = Study("empty", arms=("a",), claims=[], seeds=40)
     study.trial(lambda t: t.row(x=1.0))
@@ -137,7 +137,7 @@ def test_an_empty_trial_costs_under_20_ms(tmp_path):
         studies = {"empty": study}  # noqa: RUF012
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(running, "find_paper", lambda _: Empty)
+        patch.setattr(trials, "find_paper", lambda _: Empty)
         times = []
         for attempt in range(3):
             began = time.perf_counter()

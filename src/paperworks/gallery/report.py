@@ -10,6 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from paperworks.errors import CardError
+from paperworks.lab.expressions import render
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
 from paperworks.lab.verdict import EQUAL_WITHIN, number
@@ -197,7 +198,7 @@ def _section(card: Any, result: Result, heading: str) -> Markup | None:
     if card is None:
         return None
     try:
-        body = card.render(Recorded(result))
+        body = render(card, Recorded(result))
     except CardError as error:
         return markdown(f"The card's text could not be filled in:\n\n    {error}")
     parts = re.split(r"(?m)^## +(.+?) *$", body)

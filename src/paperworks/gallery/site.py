@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from paperworks.errors import CardError, PaperworksError
+from paperworks.lab.expressions import render
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
 
@@ -34,7 +35,7 @@ def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Pat
         if result is not None:
             write_report(result, card, room / "report.html", home="index.html")
         try:
-            body = markdown(card.render(known))
+            body = markdown(render(card, known))
         except CardError as error:
             body = markdown(f"The card's text could not be filled in:\n\n    {error}")
         claims = [claim_view(verdict) for verdict in (result or {}).get("verdicts") or []]

@@ -9,14 +9,11 @@ import dataclasses
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from paperworks.errors import CardError
-
-if TYPE_CHECKING:
-    from .results import Recorded
 
 LARGEST = 1_000_000  # bytes; a card is a page of prose
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -50,19 +47,6 @@ class Card:
         """What `paperworks list --json` prints of a paper."""
         names = ("slug", "title", "arxiv", "year", "field", "idea", "claim", "tags", "license", "official", "tool")
         return {name: getattr(self, name) for name in names}
-
-    def render(self, results: "Recorded | None" = None) -> str:
-        """The body as markdown with its expressions filled in from `results`.
-
-        Raises:
-            CardError: an expression does not parse, or asks for more than recorded results.
-        """
-        from .expressions import fill
-
-        try:
-            return fill(self.body, results)
-        except Exception as error:
-            raise CardError(f"{self.path}: an expression in the text cannot be filled in: {error}") from error
 
 
 def load_card(path: Path | str) -> Card:

@@ -11,6 +11,7 @@ from typing import Any
 
 from paperworks.errors import CardError
 
+from .card import Card
 from .results import Recorded
 from .verdict import number
 
@@ -26,6 +27,18 @@ class View:
 
     def __str__(self) -> str:
         return NOT_MEASURED if self.fields is None else str(self.fields.get("sentence") or "")
+
+
+def render(card: Card, results: Recorded | None = None) -> str:
+    """A card's body as markdown with its expressions filled in from `results`.
+
+    Raises:
+        CardError: an expression does not parse, or asks for more than recorded results.
+    """
+    try:
+        return fill(card.body, results)
+    except Exception as error:
+        raise CardError(f"{card.path}: an expression in the text cannot be filled in: {error}") from error
 
 
 def fill(text: str, results: Recorded | None) -> str:

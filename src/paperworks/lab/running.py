@@ -15,7 +15,9 @@ from . import executors
 from .discover import PACKAGE, Paper, find_paper
 from .ledger import Ledger, code_hash, trial_key
 from .results import SCHEMA
-from .study import BUDGETS, SMOKE_SEEDS, Study, Trial, thinned
+from .study import BUDGETS, SMOKE_SEEDS, Study
+from .trials import run_trial
+from .tuning import Tuning
 from .verdict import Rows, Verdict, judge
 
 RUNS = "paperworks-runs"
@@ -50,10 +52,6 @@ class Event:
     steps: int | None = None
     metrics: Mapping[str, Any] | None = None
     purpose: str = ""
-
-
-class TrialFailure(PaperworksError):
-    """A trial that tuning or calibration needs raised an exception."""
 
 
 def run(
@@ -161,60 +159,6 @@ def _executor(jobs: int, on: str | None) -> Callable[..., Iterable[tuple[int, di
     return executors.in_process
 
 
-def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
-    """Run one trial as described by `task`, wherever this process is; returns its JSON."""
-    import torch
-
-    from paperworks.training import Checkpoint
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        study = find_paper(task["paper"]).studies[task["study"]]
-        assert study.body is not None
-        torch.manual_seed(task["seed"])
-        checkpoint = Checkpoint(Path(task["checkpoint"])) if task.get("checkpoint") else None
-        trial = Trial(
-            arm=task["arm"],
-            method=study.method(task["arm"]),
-            seed=task["seed"],
-            settings={**task["settings"], **task["point"]},
-            point=task["point"],
-            data_root=Path(task["data_root"]) if task["data_root"] else None,
-            device=task["device"],
-            checkpoint=checkpoint,
-            progress=progress,
-        )
-        began, cpu = time.perf_counter(), time.process_time()
-        study.body(trial)
-        wall = time.perf_counter() - began
-        spent = time.process_time() - cpu
-    finally:
-        torch.set_num_threads(threads)
-    seconds = trial.training_seconds
-    return {
-        "paper": task["slug"],
-        "study": task["study"],
-        "arm": task["arm"],
-        "seed": task["seed"],
-        "point": task["point"],
-        "parameters": trial.measured.get("parameters"),
-        "operations": trial.measured.get("operations"),
-        "saved_bytes": trial.measured.get("saved_bytes"),
-        "counter": trial.measured.get("counter"),
-        "unit": trial.measured.get("unit"),
-        "counts": trial.counts,
-        "seconds": wall - trial.off_the_clock if seconds is None else seconds,
-        "wall_seconds": wall,
-        "cpu_seconds": spent,
-        "costs": trial.costs,
-        "settings": {**task["settings"], **task["point"]},
-        "rows": trial.rows,
-        "curves": {name: thinned(curve) for name, curve in trial.curves.items()},
-        "pictures": trial.pictures if task["seed"] == 0 else [],
-    }
-
-
 @dataclass
 class _Job:
     paper: Paper
@@ -227,7 +171,6 @@ class _Job:
     watch: Callable[[Event], None]
 
     def run(self, studies: list[Study], seeds: int | None, tune: bool, fresh: bool, named: bool, asked: bool) -> Report:
-        from .tuning import Tuning
 
         began, started = time.perf_counter(), datetime.now(UTC)
         self.rank, self.ranks = _rank()

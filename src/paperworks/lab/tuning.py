@@ -12,6 +12,7 @@ from typing import Any
 
 from .results import compact_json, read_json
 from .study import Study
+from .trials import TrialFailure, run_trial
 
 FIRST_SEED, SEEDS = 1000, 2
 CALIBRATION_ROUNDS, CALIBRATION_SHARE = 3, 10
@@ -114,8 +115,6 @@ class Tuning:
 
     def _calibrate(self, study: Study) -> dict[str, int]:
         """Steps that make each equal-time arm train as long as its reference: medians of interleaved short runs."""
-        from .running import run_trial
-
         job, steps = self.job, {}
         for arm, (method, reference, *_) in study.equal_time.items():
             name = study.scaled_setting(arm)
@@ -134,8 +133,6 @@ class Tuning:
 
     def _refuse_failures(self, what: str) -> None:
         if self.job.failures:
-            from .running import TrialFailure
-
             raise TrialFailure(f"{what} failed:\n{self.job.failures[0]['traceback']}")
 
 
