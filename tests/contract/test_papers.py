@@ -1,0 +1,247 @@
+"""What every paper must satisfy. Papers are found, not listed."""
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from paperworks.lab import find_papers, run
+from paperworks.lab.discover import PACKAGE
+from paperworks.lab.expressions import render
+from paperworks.lab.results import read_json, recorded
+from paperworks.lab.verdict import Rows, judge
+
+PAPERS = find_papers()
+SECTIONS = [
+    "What it does",
+    "How to use it",
+    "What we measured",
+    "Read before you believe it",
+    "Where we differ from the authors' code and why",
+    "File formats",
+]
+STATUS = {"supported", "not supported", "inconclusive"}
+each_paper = pytest.mark.parametrize("slug", sorted(PAPERS))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    """A smoke run of a paper, made once and shared by the tests that look at it."""
+    reports = {}
+
+    def of(slug):
+        if slug not in reports:
+            reports[slug] = run(slug, "smoke", runs=tmp_path_factory.mktemp(slug))
+        return reports[slug]
+
+    return of
+
+
+@each_paper
+def test_card_is_whole(slug):
+    paper = PAPERS[slug]
+    card = paper.card
+    assert paper.folder.name == slug
+    assert card.field == paper.folder.parent.name
+    assert re.fullmatch(r"\d{4}\.\d{4,5}", card.arxiv)
+    assert [name for name in card.sections if name in SECTIONS] == SECTIONS
+    assert all(card.sections[name].strip() for name in SECTIONS)
+    assert (PACKAGE / card.field / slug / "__init__.py").is_file()
+
+
+@each_paper
+def test_card_fills_in_without_and_with_results(slug):
+    card = PAPERS[slug].card
+    for text in (render(card), render(card, recorded(PAPERS[slug]))):
+        assert "{{" not in text
+        assert "None" not in re.sub(r"`[^`]*`|```.*?```", "", text, flags=re.DOTALL)
+
+
+@each_paper
+@pytest.mark.slow
+def test_cards_code_runs(slug, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAPERS[slug].card.body, re.MULTILINE | re.DOTALL)
+    assert blocks
+    names: dict = {}
+    for block in blocks:
+        exec(compile(block, f"{slug}/card.md", "exec"), names)
+
+
+@each_paper
+@pytest.mark.slow
+def test_smoke_run_decides_every_claim(slug, smoke):
+    report, studies = smoke(slug), PAPERS[slug].studies
+    assert report.failures == []
+    skipped = {item["study"] for item in report.result["not_run"]}
+    assert len(skipped) < len(studies)
+    for name, study in studies.items():
+        if name in skipped:
+            assert study.files, f"{name} was left out although it needs no files"
+            continue
+        own = [verdict for verdict in report.verdicts if verdict.study == name]
+        assert len(own) == len(study.claims)
+        assert {verdict.status for verdict in own} <= STATUS
+        trials = [trial for trial in report.trials if trial["study"] == name]
+        assert {trial["arm"] for trial in trials} == set(study.all_arms)
+        allowed = {*study.all_arms, *study.variants}
+        assert {row["variant"] for trial in trials for row in trial["rows"]} <= allowed
+        assert {verdict.kind for verdict in own} <= {"headline", "mechanism", "control"}
+    kinds = {claim.kind for study in studies.values() for claim in study.claims}
+    assert "headline" in kinds
+    assert "control" in kinds
+
+
+@each_paper
+@pytest.mark.slow
+def test_same_seed_gives_the_same_rows_to_the_bit(slug, smoke, tmp_path):
+    """One trial of every study again, in a ledger of its own and without its neighbours."""
+    first = smoke(slug)
+    for name in dict.fromkeys(trial["study"] for trial in first.trials):
+        again = run(slug, "smoke", seeds=1, studies=[name], runs=tmp_path)
+        mine = {(t["arm"], str(t["point"])): t["rows"] for t in first.trials if t["study"] == name and t["seed"] == 0}
+        theirs = {(t["arm"], str(t["point"])): t["rows"] for t in again.trials}
+        timed = re.compile(r"seconds|_time$|speed|ratio_of_time")
+        assert without(mine, timed) == without(theirs, timed)
+
+
+def without(found, timed):
+    """Rows but for metrics that are measured times."""
+    return {
+        key: [{**row, "metrics": {n: v for n, v in row["metrics"].items() if not timed.search(n)}} for row in rows]
+        for key, rows in found.items()
+    }
+
+
+@each_paper
+def test_recorded_result_holds_every_row_and_its_verdicts_follow(slug):
+    """What is shipped is whole, and today's code draws the same verdicts from it."""
+    paper = PAPERS[slug]
+    result = recorded(paper).result
+    assert result is not None, f"{slug} has no recorded laptop run: paperworks run {slug} --record"
+    studies = paper.studies
+    assert {study["name"] for study in result["studies"]} | {s["study"] for s in result["not_run"]} == set(studies)
+    spent = {}
+    for described in result["studies"]:
+        study = studies[described["name"]]
+        trials = [trial for trial in result["trials"] if trial["study"] == study.name]
+        points = len(study.points({}))
+        seeds = {trial["seed"] for trial in trials}
+        assert seeds == set(range(len(seeds)))
+        assert study.deterministic or len(seeds) >= 3
+        assert len(trials) == len(study.all_arms) * points * len(seeds)
+        assert {trial["arm"] for trial in trials} == set(study.all_arms)
+        rows = Rows(trials, study.variants)
+        fresh = [judge(claim, study, rows, frozenset(described["calibrated"])) for claim in study.claims]
+        kept = [verdict for verdict in result["verdicts"] if verdict["study"] == study.name]
+        assert [same(verdict.to_dict()) for verdict in fresh] == [same(verdict) for verdict in kept]
+        real = described["data"] != "embedded"
+        spent[real] = spent.get(real, 0.0) + sum(trial["cpu_seconds"] for trial in trials)
+    assert all(seconds <= 600 for seconds in spent.values()), spent
+
+
+def same(verdict):
+    """A verdict with its numbers at the precision in which they are kept."""
+
+    def rounded(value):
+        return None if value is None or math.isnan(value) else float(f"{value:.9g}")
+
+    interval = verdict["interval"] and [rounded(end) for end in verdict["interval"]]
+    return verdict["claim"], verdict["kind"], verdict["status"], rounded(verdict["effect"]), interval, verdict["fair"]
+
+
+@each_paper
+def test_tuned_settings_lie_in_the_grid(slug):
+    paper = PAPERS[slug]
+    stored = read_json(paper.folder / "results" / "tuning.json") or {}
+    result = recorded(paper).result or {"studies": []}
+    for study in paper.studies.values():
+        entry = stored.get(f"{study.name}@laptop")
+        measured = study.name in [item["name"] for item in result["studies"]]
+        embedded = study.settings.get("data") not in study.files
+        if study.grid and measured and embedded:
+            assert entry, f"{slug}: study {study.name} has a grid, and its recorded run was not tuned: --tune"
+        if entry and entry.get("choices"):
+            assert set(entry["choices"]) == set(study.arms)
+            assert entry["grid"] == json.loads(json.dumps(study.grid))
+            assert min(entry["seeds"]) >= 1000
+            for arm, choice in entry["choices"].items():
+                for name, value in choice.items():
+                    assert value in study.grid[name], f"{slug}: {arm} uses {name}={value}"
+
+
+# A user's own files
+
+
+def operator_file(folder):
+    rng = np.random.default_rng(0)
+    u, x = rng.normal(size=(12, 6)), np.linspace(0, 1, 5)[:, None]
+    np.savez(folder / "pairs.npz", u=u, x=x, s=np.cumsum(u, 1)[:, :5])
+    return folder / "pairs.npz", ".npz"
+
+
+def photos(folder):
+    rng = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (folder / "photos" / label).mkdir(parents=True)
+        for index in range(6):
+            shade = rng.integers(0, 255, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(shade).save(folder / "photos" / label / f"{index}.png")
+    return folder / "photos", ".csv"
+
+
+def labelled_table(folder):
+    rows = [f"{a:.3f},{b:.3f},{'yes' if a > b else 'no'}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
+    (folder / "table.csv").write_text("a,b,answer\n" + "\n".join(rows) + "\n")
+    return folder / "table.csv", ".csv"
+
+
+def operation_table(folder):
+    (folder / "operation.csv").write_text(
+        "a,b,c\n" + "".join(f"{a},{b},{(a + b) % 5}\n" for a in range(5) for b in range(5))
+    )
+    return folder / "operation.csv", ".csv"
+
+
+FILES = {
+    "crossvit": photos,
+    "deeponet": operator_file,
+    "modular_addition": operation_table,
+    "noprop": labelled_table,
+}
+WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
+
+
+@each_paper
+def test_paper_serves_own_files_or_is_a_tool(slug):
+    assert slug in WITH_RECIPE or PAPERS[slug].card.tool
+
+
+@pytest.mark.parametrize("slug", WITH_RECIPE)
+@pytest.mark.slow
+def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+    from paperworks.training.recipe import fit_files, predict_files
+
+    assert slug in FILES, f"say in this test how a small file for {slug} is made"
+    recipe = PAPERS[slug].load("recipe").recipe
+    source, suffix = FILES[slug](tmp_path)
+    settings = {"steps": 2, "batch_size": 4} | ({"epochs": 0} if "epochs" in recipe.settings else {})
+    report = fit_files(recipe, source, tmp_path / "model", settings=settings)
+    assert report["steps"] == 2
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md"}
+    front = (tmp_path / "model" / "README.md").read_text().split("---")[1]
+    assert "library_name: paperworks" in front
+    out = tmp_path / f"predictions{suffix}"
+    assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0
+    first = out.read_bytes()
+    predict_files(recipe, tmp_path / "model", source, out)
+    assert suffix == ".npz" or out.read_bytes() == first
+    saved = json.loads((tmp_path / "model" / "recipe.json").read_text())
+    kind = recipe.model if isinstance(recipe.model, type) else recipe.model(saved["data"])
+    weights = kind.from_pretrained(tmp_path / "model").state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
