@@ -32,8 +32,9 @@ class Ledger:
         with self._told():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
-            owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            # The tables first: another process may be making them now, and it signs the file as it does.
             tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master")}
+            owner = self._connection.execute("PRAGMA application_id").fetchone()[0]
             if owner != APPLICATION_ID and tables:
                 raise LedgerError(f"{self.path} is a SQLite file of another program; give another folder with --runs")
             if owner != APPLICATION_ID or "trials" not in tables:

@@ -118,7 +118,8 @@ def fit(
         last = step + 1 == steps
         look = last or (step + 1) % log_every == 0
         validating = validate is not None and (last or (validate_every and (step + 1) % validate_every == 0))
-        saving = checkpoint is not None and checkpoint.due()
+        # A clock differs between processes, and all must reach the reduction below together.
+        saving = checkpoint is not None and (ranks == 1 or look) and checkpoint.due()
         if not (look or validating or saving):
             continue
         number = _mean_over_ranks(value.detach() * share, accelerator)
