@@ -1,5 +1,6 @@
 """The ledger: what was added is found again, by any process, whatever happened to the one that wrote it."""
 
+import json
 import shutil
 import sqlite3
 import statistics
@@ -30,7 +31,7 @@ def test_what_was_added_is_found_by_the_next_process_to_the_bit(tmp_path):
     done = subprocess.run([sys.executable, "-c", read, str(path)], capture_output=True, text=True, check=True)
     with Ledger(path) as ledger:
         assert ledger.get(["k", "unknown"]) == {"k": trial}
-        assert done.stdout.strip() == __import__("json").dumps({"k": trial})
+        assert done.stdout.strip() == json.dumps({"k": trial})
 
 
 def test_a_trial_is_written_once(tmp_path):
@@ -62,7 +63,7 @@ def test_a_trial_takes_milliseconds_to_write_however_many_there_are(tmp_path):
 
 @pytest.mark.parametrize("missing", [1, 100, 4096, 9000])
 def test_a_half_written_end_is_survived(tmp_path, missing):
-    """A power cut: the newest bytes of the journal never reached the disk. Earlier trials are there, and work goes on."""
+    """A power cut: the newest bytes of the journal never reached the disk. Earlier trials are kept, work goes on."""
     path = tmp_path / "l.sqlite"
     padding = "x" * 3000
     with Ledger(path) as ledger:
@@ -127,12 +128,14 @@ def test_another_programs_database_is_left_alone(tmp_path):
         database.execute("CREATE TABLE theirs (x)")
     database.close()
     before = path.read_bytes()
-    with pytest.raises(LedgerError, match="another program.*--runs"):
+    with pytest.raises(LedgerError, match=r"another program.*--runs"):
         Ledger(path)
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"not a database, but text that is long enough to be read as one" * 20, b"\0" * 5000])
+@pytest.mark.parametrize(
+    "content", [b"not a database, but text that is long enough to be read as one" * 20, b"\0" * 5000]
+)
 def test_a_file_that_is_no_database_is_told_and_left_alone(tmp_path, content):
     path = tmp_path / "l.sqlite"
     path.write_bytes(content)
@@ -166,7 +169,7 @@ def test_a_damaged_record_is_told_and_mended_by_fresh(tmp_path, run_study, text)
     with sqlite3.connect(tmp_path / "runs" / "ledger.sqlite") as database:
         database.execute("UPDATE trials SET result=? WHERE seed=1", (text,))
     database.close()
-    with pytest.raises(LedgerError, match="damaged.*--fresh"):
+    with pytest.raises(LedgerError, match=r"damaged.*--fresh"):
         run_study(study)
     assert [trial["rows"] for trial in run_study(study, fresh=True).trials] == [trial["rows"] for trial in before]
     assert [trial["rows"] for trial in run_study(study).trials] == [trial["rows"] for trial in before]
