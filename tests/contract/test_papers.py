@@ -11,7 +11,7 @@ from PIL import Image
 
 from paperworks.lab import find_papers, run
 from paperworks.lab.discover import PACKAGE
-from paperworks.lab.expressions import render
+from paperworks.lab.expressions import NOT_MEASURED, fill, render
 from paperworks.lab.results import read_json, recorded
 from paperworks.lab.verdict import Rows, judge
 
@@ -62,6 +62,25 @@ def test_card_fills_in_without_and_with_results(slug):
 
 
 @each_paper
+def test_card_asks_for_what_was_measured(slug):
+    """A name that no study, arm or row bears would read "not measured yet" for ever."""
+    paper = PAPERS[slug]
+    known = recorded(paper)
+    measured = {study["name"] for study in (known.result or {"studies": []})["studies"]}
+    asked = re.findall(r"\{\{(.*?)\}\}", paper.card.body, re.DOTALL)
+    assert any("verdict(" in expression for expression in asked)
+    for expression in asked:
+        function, study = re.match(r'\s*(\w+)\(\s*(?:"(\w+)")?', expression).groups()
+        if function in ("verdict", "mean", "cost", "setting", "tuned"):
+            assert study in paper.studies, f"{expression}: no such study"
+            there = study in measured
+        else:
+            there = {"parity": known.parity, "fitted": known.fits}.get(function, known.result)
+        if there:
+            assert NOT_MEASURED not in fill(f"{{{{{expression}}}}}", known), f"{expression}: nothing of that name"
+
+
+@each_paper
 @pytest.mark.slow
 def test_cards_code_runs(slug, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -88,8 +107,11 @@ def test_smoke_run_decides_every_claim(slug, smoke):
         assert {verdict.status for verdict in own} <= STATUS
         trials = [trial for trial in report.trials if trial["study"] == name]
         assert {trial["arm"] for trial in trials} == set(study.all_arms)
-        allowed = {*study.all_arms, *study.variants}
-        assert {row["variant"] for trial in trials for row in trial["rows"]} <= allowed
+        rows = [row for trial in trials for row in trial["rows"]]
+        assert {row["variant"] for row in rows} <= {*study.all_arms, *study.variants}
+        assert set(study.variants) <= {row["variant"] for row in rows}
+        seeds = 1 if study.deterministic else 2
+        assert all(part.seeds == seeds for verdict in own for part in verdict.parts), "a claim over rows there are not"
         assert {verdict.kind for verdict in own} <= {"headline", "mechanism", "control"}
     kinds = {claim.kind for study in studies.values() for claim in study.claims}
     assert "headline" in kinds
@@ -105,12 +127,26 @@ def test_same_seed_gives_the_same_rows_to_the_bit(slug, smoke, tmp_path):
         again = run(slug, "smoke", seeds=1, studies=[name], runs=tmp_path)
         mine = {(t["arm"], str(t["point"])): t["rows"] for t in first.trials if t["study"] == name and t["seed"] == 0}
         theirs = {(t["arm"], str(t["point"])): t["rows"] for t in again.trials}
-        timed = re.compile(r"seconds|_time$|speed|ratio_of_time")
-        assert without(mine, timed) == without(theirs, timed)
+        assert len(mine) == len(PAPERS[slug].studies[name].all_arms) * len(PAPERS[slug].studies[name].points({}))
+        assert untimed(mine) == untimed(theirs)
 
 
-def without(found, timed):
+@each_paper
+@pytest.mark.slow
+def test_another_seed_gives_other_rows(slug, smoke):
+    """In every study some arm's rows follow the seed, or it declares itself deterministic and has one seed."""
+    report = smoke(slug)
+    for name in dict.fromkeys(trial["study"] for trial in report.trials):
+        by_seed = {}
+        for trial in (trial for trial in report.trials if trial["study"] == name):
+            by_seed.setdefault(trial["seed"], {})[trial["arm"], str(trial["point"])] = trial["rows"]
+        assert set(by_seed) == ({0} if PAPERS[slug].studies[name].deterministic else {0, 1})
+        assert len(by_seed) == 1 or untimed(by_seed[0]) != untimed(by_seed[1])
+
+
+def untimed(found):
     """Rows but for metrics that are measured times."""
+    timed = re.compile(r"seconds|_time$|speed|ratio_of_time")
     return {
         key: [{**row, "metrics": {n: v for n, v in row["metrics"].items() if not timed.search(n)}} for row in rows]
         for key, rows in found.items()
@@ -123,25 +159,51 @@ def test_recorded_result_holds_every_row_and_its_verdicts_follow(slug):
     paper = PAPERS[slug]
     result = recorded(paper).result
     assert result is not None, f"{slug} has no recorded laptop run: paperworks run {slug} --record"
+    assert result["failures"] == []
     studies = paper.studies
-    assert {study["name"] for study in result["studies"]} | {s["study"] for s in result["not_run"]} == set(studies)
-    spent = {}
+    measured = {study["name"] for study in result["studies"]}
+    needs_files = {name for name, study in studies.items() if study.resolve("laptop").get("data") in study.files}
+    assert set(studies) - needs_files <= measured <= set(studies)
+    assert {item["study"] for item in result["trials"] + result["verdicts"]} == measured
     for described in result["studies"]:
         study = studies[described["name"]]
         trials = [trial for trial in result["trials"] if trial["study"] == study.name]
-        points = len(study.points({}))
-        seeds = {trial["seed"] for trial in trials}
-        assert seeds == set(range(len(seeds)))
+        seeds = range(len({trial["seed"] for trial in trials}))
         assert study.deterministic or len(seeds) >= 3
-        assert len(trials) == len(study.all_arms) * points * len(seeds)
-        assert {trial["arm"] for trial in trials} == set(study.all_arms)
+        expected = [(a, s, p) for s in seeds for p in study.points({}) for a in study.all_arms]
+        assert [(trial["arm"], trial["seed"], trial["point"]) for trial in trials] == expected
+        assert all(trial["rows"] and trial["rows"][0]["metrics"] for trial in trials)
         rows = Rows(trials, study.variants)
         fresh = [judge(claim, study, rows, frozenset(described["calibrated"])) for claim in study.claims]
         kept = [verdict for verdict in result["verdicts"] if verdict["study"] == study.name]
         assert [same(verdict.to_dict()) for verdict in fresh] == [same(verdict) for verdict in kept]
-        real = described["data"] != "embedded"
-        spent[real] = spent.get(real, 0.0) + sum(trial["cpu_seconds"] for trial in trials)
-    assert all(seconds <= 600 for seconds in spent.values()), spent
+        assert all(part.seeds == len(seeds) for verdict in fresh for part in verdict.parts)
+
+
+@each_paper
+def test_recorded_result_is_of_todays_settings(slug):
+    """A study whose laptop settings, grid or tuned choices were changed must be measured again."""
+    paper = PAPERS[slug]
+    result = recorded(paper).result or {"studies": [], "trials": []}
+    for described in result["studies"]:
+        study = paper.studies[described["name"]]
+        now = json.loads(json.dumps(study.resolve("laptop")))
+        assert described["settings"] == now, f"{slug}: {study.name} was recorded with other settings: --record"
+        stored = (read_json(paper.folder / "results" / "tuning.json") or {}).get(f"{study.name}@laptop", {})
+        for trial in (trial for trial in result["trials"] if trial["study"] == study.name):
+            used = dict(stored.get("choices", {}).get(study.method(trial["arm"]), {}))
+            if trial["arm"] in study.equal_time:
+                used[study.scaled_setting(trial["arm"])] = stored["steps"][trial["arm"]]
+            of_arm = json.loads(json.dumps(study.resolve("laptop", trial["arm"], used, trial["point"])))
+            assert trial["settings"] == of_arm, f"{slug}: {study.name}, {trial['arm']}"
+
+
+@each_paper
+def test_recorded_run_took_at_most_ten_minutes_of_processor_time(slug):
+    result = recorded(PAPERS[slug]).result or {"studies": [], "trials": []}
+    embedded = {study["name"]: study["data"] == "embedded" for study in result["studies"]}
+    for kind in (True, False):  # the embedded default is one run, real data another
+        assert sum(trial["cpu_seconds"] for trial in result["trials"] if embedded[trial["study"]] is kind) <= 600
 
 
 def same(verdict):
