@@ -7,6 +7,7 @@ An executor takes task descriptions (plain JSON) and yields `(index, outcome)` a
 import logging
 import multiprocessing
 import os
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,6 +115,7 @@ def ray_cluster(
 
     Raises:
         MissingExtraError: ray is not installed.
+        PaperworksError: nothing answers at the address.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -125,13 +127,14 @@ def ray_cluster(
     if started_here:
         where = address or os.environ.get("RAY_ADDRESS")
         try:
+            _knock(where)
             ray.init(
                 address=where,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": dict(ONE_THREAD)},
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise PaperworksError(f"no Ray cluster at {where or 'this machine'}: {error}") from error
     try:
         remote = ray.remote(num_cpus=1, max_retries=10, retry_exceptions=False)(_guarded)
@@ -149,3 +152,11 @@ def ray_cluster(
     finally:
         if started_here:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Fail at once where nothing answers at `host:port`: Ray itself would wait for minutes."""
+    host, sign, port = (address or "").removeprefix("ray://").rpartition(":")
+    if sign:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=10):
+            pass

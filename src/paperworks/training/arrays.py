@@ -10,7 +10,7 @@ import numpy as np
 from paperworks.errors import DataFileError
 
 LARGEST = 16 * 2**30  # bytes of one array
-EXPANSION = 2000  # times that an honest archive expands at the most
+EXPANSION = 200  # times that an honest archive of more than 64 MB expands at the most; zeros alone make 1000
 KINDS = (".npz", ".h5", ".hdf5", ".mat")
 
 

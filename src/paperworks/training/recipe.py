@@ -7,12 +7,15 @@ checkpoint, resume, and a folder with `model.safetensors`, `config.json`, `recip
 import errno
 import json
 import os
+import re
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from paperworks.errors import ModelFolderError, PaperworksError, SettingError
@@ -225,14 +228,17 @@ class _writing:
         pass
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, OSError) and not isinstance(error, PaperworksError):
-            full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        if isinstance(error, OSError | SafetensorError) and not isinstance(error, PaperworksError):
+            number = getattr(error, "errno", None) or int((re.findall(r"os error (\d+)", str(error)) or [0])[0])
+            full = number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
             advice = "make room and repeat the command" if full else "give another --out"
-            raise PaperworksError(f"{self.folder} cannot be written: {error.strerror or error}; {advice}") from error
+            raise PaperworksError(
+                f"{self.folder} cannot be written: {getattr(error, 'strerror', None) or error}; {advice}"
+            ) from error
 
 
 def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]) -> None:
-    """The finished folder; the checkpoint goes last, so that a full disk loses nothing."""
+    """The finished folder, whole or not at all; the checkpoint goes last, so that a full disk loses nothing."""
     from paperworks import __version__
 
     stored = {
@@ -247,9 +253,12 @@ def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any],
     }
     card = _model_card(recipe, stored)
     with _writing(out):
-        model.save_pretrained(out)  # type: ignore[operator]
-        (out / RECIPE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
-        (out / "README.md").write_text(card, encoding="utf-8")
+        with tempfile.TemporaryDirectory(dir=out, prefix=".") as beside:
+            model.save_pretrained(beside)  # type: ignore[operator]
+            (Path(beside) / RECIPE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
+            (Path(beside) / "README.md").write_text(card, encoding="utf-8")
+            for path in Path(beside).iterdir():
+                os.replace(path, out / path.name)
         (out / UNFINISHED).unlink(missing_ok=True)
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
 
