@@ -1,7 +1,6 @@
 """Equal tuning and equal time: one grid for all, on seeds of their own, stored and used."""
 
 import json
-import time
 
 import pytest
 
@@ -107,17 +106,98 @@ def test_equal_time_stretches_the_cheaper_arm(run_study):
 
     @study.trial
     def body(t):
-        pause = {"cheap": 2e-4, "dear": 8e-4}[t.method]
-        began = time.perf_counter()
-        while time.perf_counter() - began < pause * t.settings.steps:
-            pass
-        t.log(t.settings.steps, seconds=time.perf_counter() - began)
+        seen.append((t.arm, t.seed))
+        slow = 10 if t.seed == 1001 else 1  # one of the timed runs is disturbed; the median does not follow it
+        t.log(t.settings.steps, seconds=slow * {"cheap": 2e-4, "dear": 8e-4}[t.method] * t.settings.steps)
         t.row(steps=t.settings.steps)
 
     report = run_study(study, seeds=1)
-    steps = {trial["arm"]: trial["rows"][0]["metrics"]["steps"] for trial in report.trials}
-    assert (steps["cheap"], steps["dear"]) == (200, 200)
-    assert steps["cheap_long"] == pytest.approx(800, rel=0.1)
+    assert {seed for _, seed in seen} == {0, 1000, 1001, 1002}
+    assert seen[:6] == [(arm, seed) for seed in (1000, 1001, 1002) for arm in ("cheap", "dear")]  # interleaved
+    found = {trial["arm"]: trial for trial in report.trials}
+    assert {arm: trial["rows"][0]["metrics"]["steps"] for arm, trial in found.items()} == {
+        "cheap": 200,
+        "dear": 200,
+        "cheap_long": 800,
+    }
+    assert found["cheap_long"]["rows"][0]["variant"] == "cheap_long"
+    assert found["cheap_long"]["seconds"] == pytest.approx(found["dear"]["seconds"])
     assert report.result["studies"][0]["calibrated"] == ["cheap_long"]
+    seen.clear()
     again = run_study(study, seeds=2)
-    assert {t["rows"][0]["metrics"]["steps"] for t in again.trials if t["arm"] == "cheap_long"} == {steps["cheap_long"]}
+    assert {t["rows"][0]["metrics"]["steps"] for t in again.trials if t["arm"] == "cheap_long"} == {800}
+    assert seen == [("cheap", 1), ("dear", 1), ("cheap_long", 1)]  # calibrated once
+
+
+def test_a_smoke_run_calibrates_nothing(run_study):
+    study = Study(
+        "timed", arms=("a", "b"), claims=[], settings=dict(rounds=7), equal_time={"a_long": ("a", "b", "rounds")}
+    )
+
+    @study.trial
+    def body(t):
+        t.row(rounds=t.settings.rounds)
+
+    report = run_study(study, budget="smoke")
+    assert {trial["rows"][0]["metrics"]["rounds"] for trial in report.trials} == {7}
+    assert report.result["studies"][0]["calibrated"] == []
+
+
+def test_equal_time_goes_by_the_tuned_settings(run_study):
+    """The chosen setting makes each step dearer: the calibration must time the arms as they will be run."""
+    study = Study(
+        "both",
+        arms=("a", "b"),
+        claims=[],
+        settings=dict(k=1, steps=100),
+        grid=dict(k=[1, 2, 4]),
+        select=("val_loss", "lower"),
+        equal_time={"a_long": ("a", "b")},
+    )
+
+    @study.trial
+    def body(t):
+        best = {"a": 1, "b": 4}[t.method]
+        t.log(t.settings.steps, seconds=1e-3 * t.settings.k * t.settings.steps)
+        t.row(val_loss=1.0 + abs(t.settings.k - best), steps=t.settings.steps, k=t.settings.k)
+
+    trials = {trial["arm"]: trial for trial in run_study(study, tune=True, seeds=1).trials}
+    assert {arm: trial["settings"] for arm, trial in trials.items()} == {
+        "a": dict(k=1, steps=100),
+        "b": dict(k=4, steps=100),
+        "a_long": dict(k=1, steps=400),
+    }
+
+
+def test_tuning_is_told_with_its_grid_and_recorded_with_the_paper(run_study, tmp_path):
+    """A run tunes beside its ledger; only recording writes into the paper's folder."""
+    run_study(tuned_study(), tune=True, seeds=1)
+    assert not (tmp_path / "results").exists()
+    stored = json.loads((tmp_path / "runs" / "toy" / "tuning.json").read_text())["tuned@laptop"]
+    assert stored["grid"] == {"k": [1, 2, 3, 4]}
+    assert stored["select"] == ["val_acc", "higher"]
+    assert stored["seeds"] == [1000, 1001]
+    assert [item["point"] for item in stored["scores"]["b"]] == [{"k": k} for k in (1, 2, 3, 4)]
+
+
+def test_tuning_does_not_look_at_the_test_metric(run_study):
+    """The test score rises with k; the choice follows the validation score alone."""
+    report = run_study(tuned_study(), tune=True, seeds=1)
+    assert [trial["rows"][0]["metrics"]["acc"] for trial in report.trials] == [3.0, 1.0]
+
+
+def test_every_combination_of_a_grid_is_tried(run_study):
+    study = Study(
+        "grid", arms=("a",), claims=[], settings=dict(k=0, m=0), grid=dict(k=[1, 2], m=[5, 6, 7]),
+        select=("val", "higher"),
+    )  # fmt: skip
+
+    @study.trial
+    def body(t):
+        seen.append((t.settings.k, t.settings.m))
+        t.row(val=float(t.settings.k * (10 - abs(t.settings.m - 6))))
+
+    entry = run_study(study, tune=True, seeds=1).result["studies"][0]["tuning"]
+    assert set(seen) == {(k, m) for k in (1, 2) for m in (5, 6, 7)}
+    assert entry["choices"] == {"a": {"k": 2, "m": 6}}
+    assert entry["edges"] == []  # of two values each one is an edge: nothing to say

@@ -181,7 +181,7 @@ def _converted(name: str, text: str, like: Any) -> Any:
         return text
     try:
         value = json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested beyond reason
         value = text
     kind = type(like)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
