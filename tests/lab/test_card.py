@@ -1,11 +1,14 @@
 """Cards: front matter, and expressions that read recorded results and can do nothing else."""
 
+import json
+
 import pytest
 
 from paperworks.errors import CardError
-from paperworks.lab import load_card
-from paperworks.lab.expressions import fill
+from paperworks.lab import Beats, Study, load_card
+from paperworks.lab.expressions import fill, render
 from paperworks.lab.results import Recorded
+from paperworks.lab.verdict import Rows, judge
 
 FRONT = """---
 title: A paper
@@ -104,11 +107,115 @@ def test_without_results_everything_is_not_measured_yet():
         "1 +",
         "a" * 600,
         "(" * 300,
+        "-" * 400 + "1",
+        "~1",
+        "True if True else 1",
+        "mean(*['digits', 'a', 'acc'])",
+        "mean(**{'study': 'digits'})",
+        "mean('digits', 'a', 'acc', unknown=1)",
+        "mean('digits', 'a', 'acc').real",
+        "mean(mean, 'a', 'acc')",
+        "verdict('digits', 0)._fields",
+        "verdict('digits', 0).sentence.upper()",
+        "verdict('digits', 0)['effect']",
+        "verdict('digits', 0).effect.__class__.__mro__",
+        "verdict.__call__('digits', 0)",
+        "(verdict)('digits', 0)()",
+        "verdict('digits', [0])",
+        "getattr(mean, '__globals__')",
+        "globals()",
+        "functions",
+        "cost := 1",
+        "lambda: 1",
+        "*mean",
+        "yield 1",
+        "await mean",
+        "{'a': 1}",
+        "{1 for _ in 'a'}",
+        "b'bytes'",
+        "...",
+        "1j",
+        "1; 2",
+        "import os",
+        "mean('digits', 'a', 'acc') | percent | exec",
+        "mean('digits', 'a', 'acc') | percent(-1)",
+        "mean('digits', 'a', 'acc') | percent('1')",
+        "mean('digits', 'a', 'acc') | percent(1, 2)",
+        "mean('digits', 'a', 'acc') | verdict",
+        "'text' | percent",
+        "\x00",
     ],
 )
 def test_nothing_else_is_an_expression(expression):
     with pytest.raises(CardError):
         fill(f"{{{{ {expression} }}}}", KNOWN)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').mkdir('made')",
+        "open('made', 'w')",
+        "mean(open('made', 'w'), 'a', 'acc')",
+        "mean('digits', 'a', metric=open('made', 'w'))",
+        "open('made', 'w').name | percent",
+        "open('made', 'w') or mean('digits', 'a', 'acc')",
+        "[open('made', 'w') for _ in (1, 2)]",
+        "verdict('digits', 0).effect | percent(open('made', 'w'))",
+        "(lambda: open('made', 'w'))()",
+        'f\'{open("made", "w")}\'',
+        "exec(\"open('made', 'w')\")",
+        "mean.__globals__['__builtins__']['open']('made', 'w')",
+    ],
+)
+def test_a_hostile_expression_is_refused_before_any_of_it_runs(expression, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as quiet:
+        quiet.setattr("builtins.open", lambda *_: pytest.fail("a card opened a file"))
+        with pytest.raises(CardError):
+            fill(f"{{{{ {expression} }}}}", KNOWN)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["fields", "upper", "unknown"])
+def test_a_field_of_a_verdict_is_looked_up_in_its_record_and_not_in_python(name):
+    assert fill(f"{{{{ verdict('digits', 0).{name} }}}}", KNOWN) == "not measured yet"
+
+
+def test_what_was_filled_in_is_not_filled_in_again():
+    """What an expression gives is not read again as an expression, so that none can feed itself."""
+    trick = Recorded({"command": "{{ run('command') }}{{ run('command') }}", "verdicts": [], "trials": []})
+    assert fill("{{ run('command') }}", trick) == "{{ run('command') }}{{ run('command') }}"
+
+
+def test_text_around_expressions_is_left_as_it_is():
+    text = 'A set {1}, $x^{2}$, `}}`, {single}, 100 %, \\n, <b> & "quotes".\n'
+    assert fill(text, KNOWN) == text
+
+
+def test_an_expression_may_span_lines_and_say_numbers_with_their_sign():
+    assert fill('{{ mean(\n  "digits",\n  "a",\n  metric="acc") | points }}', KNOWN) == "+91.0 points"
+
+
+def test_a_diverged_method_reads_so_and_bears_no_factor():
+    """Of five seeds one diverged: the sentence says so, and neither a ratio nor a mean covers it up."""
+    study = Study("digits", arms=("a", "b"), claims=[claim := Beats("error", "a", "b")])
+    levels = {"a": [None, 0.1, 0.11, 0.12, 0.1], "b": [0.2, 0.21, 0.19, 0.2, 0.22]}
+    trials = [
+        {"study": "digits", "arm": arm, "seed": seed, "rows": [{"variant": arm, "cell": None, "metrics": {"error": v}}]}
+        for arm, values in levels.items()
+        for seed, v in enumerate(values)
+    ]
+    verdict = judge(claim, study, Rows(trials))
+    known = Recorded({"verdicts": [json.loads(json.dumps(verdict.to_dict(), allow_nan=False))], "trials": trials})
+    text = fill('{{ verdict("digits", 0) | sentence }}', known)
+    assert text.startswith("a diverged on error in at least one seed")
+    assert text.endswith("5 seeds): inconclusive.")
+    assert "times" not in text
+    assert verdict.parts[0].values[0] == 0.0  # the worst of all ratios, and the others stay as they are
+    assert verdict.parts[0].values[1:] == pytest.approx([2.1, 0.19 / 0.11, 0.2 / 0.12, 2.2])
+    assert fill('{{ mean("digits", "a", "error") | number }}', known) == "not measured yet"
+    assert fill('{{ mean("digits", "b", "error") | number }}', known) == "0.204"
 
 
 @pytest.mark.parametrize("text", ["{% for x in y %}{% endfor %}", "{# comment #}"])
@@ -145,3 +252,43 @@ def test_card_and_its_sections(tmp_path):
 def test_broken_front_matter_is_told(tmp_path, old, new, told):
     with pytest.raises(CardError, match=told):
         load_card(write(tmp_path, FRONT.replace(old, new)))
+
+
+def test_a_card_that_cannot_be_filled_in_is_told_by_its_file(tmp_path):
+    card = load_card(write(tmp_path, FRONT + "\nSee {{ 9**9**9 }}.\n"))
+    with pytest.raises(CardError, match=r"card\.md.*9 \*\* 9 \*\* 9.*not available"):
+        render(card)
+
+
+def test_front_matter_of_a_page_and_an_alias_bomb(tmp_path):
+    """Aliases of aliases stand for a list of 10^9 words; it must not be written out."""
+    bomb = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10))
+    with pytest.raises(CardError, match="unknown in the front matter: a0"):
+        load_card(write(tmp_path, FRONT.replace("title:", bomb + "title:")))
+    tags = bomb.replace("a9: &a9", "tags:")
+    with pytest.raises(CardError, match="list of words"):
+        load_card(write(tmp_path, FRONT.replace("title:", tags + "title:")))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "front matter"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+        (b"---\n" + b"x" * 1_000_001, "larger than 1000000 bytes"),
+        (b"---\n- a\n- b\n---\n", "found list"),
+        (b"---\n" + b"[" * 20_000 + b"\n---\n", "not plain YAML"),
+    ],
+)
+def test_a_file_that_is_no_card_is_told(tmp_path, content, told):
+    (tmp_path / "card.md").write_bytes(content)
+    with pytest.raises(CardError, match=told):
+        load_card(tmp_path / "card.md")
+
+
+def test_a_card_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(CardError, match="cannot be read: No such file"):
+        load_card(tmp_path / "card.md")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CardError, match="cannot be read: Not a directory"):
+        load_card(tmp_path / "file" / "card.md")

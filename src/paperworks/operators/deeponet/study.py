@@ -28,7 +28,7 @@ study = Study(
     paper=dict(n_train=10_000, batch_size=10_000, steps=50_000, n_test=100_000),
     per_arm={"fnn": dict(hidden=[49, 49]), "fnn_wide": dict(hidden=[256, 256])},
     seeds=5,
-    grid=dict(lr=[1e-3, 3e-3, 1e-2]),
+    grid=dict(lr=[3e-4, 1e-3, 3e-3, 1e-2, 3e-2]),
     select=("val_mse", "lower"),
     tuning=dict(steps=1_000),
     equal_time={"fnn_equal_time": ("fnn", "deeponet")},
