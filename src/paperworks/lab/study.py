@@ -170,7 +170,7 @@ def parse_settings(pairs: Sequence[str], known: Mapping[str, Any]) -> dict[str, 
             raise SettingError(f"'{pair}' is not a setting; write name=value, for example steps=500")
         if name not in known:
             near = get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
+            hint = f"; did you mean '{near[0]}'?" if near else "."
             raise SettingError(f"no setting '{name}'{hint} There are: {', '.join(sorted(known)) or 'none'}")
         parsed[name] = _converted(name, text, known[name])
     return parsed
