@@ -143,18 +143,34 @@ def claim_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "parts": parts,
         "costs": verdict.get("costs") or {},
         "unequal": _unequal(verdict) if verdict.get("fair") is False else [],
+        "fair_text": _fair_text(verdict),
     }
 
 
-def _unequal(verdict: Mapping[str, Any]) -> list[str]:
-    """What an unfair claim needs equal and is not, over all its baselines."""
+def _apart(verdict: Mapping[str, Any]) -> list[str]:
+    """The costs in which method and baselines differ by more than 5 %."""
     costs, method = verdict.get("costs") or {}, verdict["method"]
-    found = [
+    return [
         name
         for name, by in costs.items()
         if method in by and any(abs(by[method] - v) > EQUAL_WITHIN * max(abs(by[method]), abs(v)) for v in by.values())
     ]
-    return [name.replace("_", " ") for name in found or verdict.get("equal") or []]
+
+
+def _unequal(verdict: Mapping[str, Any]) -> list[str]:
+    """What an unfair claim needs equal and is not, over all its baselines."""
+    return [name.replace("_", " ") for name in _apart(verdict) or verdict.get("equal") or []]
+
+
+def _fair_text(verdict: Mapping[str, Any]) -> str:
+    """What is equal, and how: within 5 %, or, for a clock that wavers, by steps calibrated beforehand."""
+    if verdict.get("fair") is None:
+        return ""
+    if not verdict["fair"]:
+        return "Not within 5 %: the comparison is not equal."
+    if _apart(verdict) == ["seconds"]:
+        return "Equal seconds were set by calibration, in interleaved short runs; these are the seconds it took."
+    return "Within 5 %: equal."
 
 
 def _described(verdict: Mapping[str, Any], part: Mapping[str, Any]) -> str:
