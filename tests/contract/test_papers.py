@@ -3,13 +3,16 @@
 import json
 import math
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from paperworks.lab import find_papers, run
+from paperworks.lab import find_papers, ledger, run
 from paperworks.lab.discover import PACKAGE
 from paperworks.lab.expressions import NOT_MEASURED, fill, render
 from paperworks.lab.results import read_json, recorded
@@ -142,6 +145,27 @@ def test_another_seed_gives_other_rows(slug, smoke):
             by_seed.setdefault(trial["seed"], {})[trial["arm"], str(trial["point"])] = trial["rows"]
         assert set(by_seed) == ({0} if PAPERS[slug].studies[name].deterministic else {0, 1})
         assert len(by_seed) == 1 or untimed(by_seed[0]) != untimed(by_seed[1])
+
+
+@each_paper
+@pytest.mark.slow
+def test_all_code_that_a_study_loads_is_in_its_trials_keys(slug, monkeypatch):
+    """A trial is measured again when any of it changes: what Python loads is what the hash has followed."""
+    paper, followed, real = PAPERS[slug], set(), ledger._imported
+    monkeypatch.setattr(ledger, "_imported", lambda path, package: followed.add(path) or real(path, package))
+    ledger.code_hash.__wrapped__(paper.folder / "study.py", PACKAGE)
+    loads = (
+        f"import sys, {paper.module}.study\n"
+        "print(*{m.__file__ for n, m in sys.modules.items() if n.startswith('paperworks.')}, sep='\\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
+    loaded = {Path(line) for line in done.stdout.splitlines()}
+    assert paper.folder / "study.py" in loaded & followed
+    machinery = {"lab", "gallery", "cli.py", "errors.py", "lazy.py"}  # they run trials and show them
+    names_only = {paper.folder / "__init__.py", paper.folder.parent / "__init__.py"}  # they hand names on
+    assert {
+        path for path in loaded - followed - names_only if path.relative_to(PACKAGE).parts[0] not in machinery
+    } == set()
 
 
 def untimed(found):

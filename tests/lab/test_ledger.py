@@ -12,6 +12,7 @@ import pytest
 
 from paperworks.errors import LedgerError
 from paperworks.lab import Ledger, Study
+from paperworks.lab.ledger import code_hash
 
 
 def finished(seed, **more):
@@ -199,6 +200,32 @@ def test_a_finished_trial_is_not_run_again_and_a_changed_one_is(run_study):
     assert ran[8:] == [("a", 0, 1), ("b", 0, 1)]
     assert run_study(study).trials[2:] == first.trials[2:]  # fresh forgot no more than was asked for
     assert len(ran) == 10
+
+
+def test_a_trial_is_run_again_when_its_code_changes_and_only_then(run_study, tmp_path):
+    ran = []
+    study = Study("s", arms=("a",), claims=[], seeds=1)
+
+    @study.trial
+    def body(t):
+        ran.append(t.seed)
+        t.row(x=1.0)
+
+    def runs_after(**files):
+        for name, text in files.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        code_hash.cache_clear()
+        before = len(ran)
+        run_study(study)
+        return len(ran) - before
+
+    assert runs_after(study="from .model import Net\n", model="class Net: width = 1\n") == 1
+    assert runs_after() == 0
+    assert runs_after(notes="x = 1\n") == 0  # nothing imports it
+    assert runs_after(model="class Net: width = 2\n") == 1
+    assert runs_after(study="from .model import Net\n# more\n") == 1
+    assert runs_after(model="class Net: width = 1\n", study="from .model import Net\n") == 0  # back again, and known
+    code_hash.cache_clear()
 
 
 def test_a_failing_trial_is_no_finished_one(run_study):
