@@ -44,6 +44,28 @@ def smoke(tmp_path_factory):
     return of
 
 
+LOADER = """
+import importlib, json, os, sys
+import torch  # once for all: what it takes to load is most of the time
+for slug, module in zip(sys.argv[1::2], sys.argv[2::2]):
+    child = os.fork()
+    if child == 0:
+        importlib.import_module(f"{module}.study")
+        files = [found.__file__ for name, found in sys.modules.items() if name.startswith("paperworks.")]
+        print(json.dumps([slug, files]), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded_files():
+    """Paper -> the files of ours that Python loads for its study, in a fresh process."""
+    words = [word for slug, paper in PAPERS.items() for word in (slug, paper.module or "")]
+    done = subprocess.run([sys.executable, "-c", LOADER, *words], capture_output=True, text=True, check=True)
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
 @each_paper
 def test_card_is_whole(slug):
     paper = PAPERS[slug]
@@ -149,17 +171,12 @@ def test_another_seed_gives_other_rows(slug, smoke):
 
 @each_paper
 @pytest.mark.slow
-def test_all_code_that_a_study_loads_is_in_its_trials_keys(slug, monkeypatch):
+def test_all_code_that_a_study_loads_is_in_its_trials_keys(slug, loaded_files, monkeypatch):
     """A trial is measured again when any of it changes: what Python loads is what the hash has followed."""
     paper, followed, real = PAPERS[slug], set(), ledger._imported
     monkeypatch.setattr(ledger, "_imported", lambda path, package: followed.add(path) or real(path, package))
     ledger.code_hash.__wrapped__(paper.folder / "study.py", PACKAGE)
-    loads = (
-        f"import sys, {paper.module}.study\n"
-        "print(*{m.__file__ for n, m in sys.modules.items() if n.startswith('paperworks.')}, sep='\\n')"
-    )
-    done = subprocess.run([sys.executable, "-c", loads], capture_output=True, text=True, check=True)
-    loaded = {Path(line) for line in done.stdout.splitlines()}
+    loaded = {Path(file) for file in loaded_files[slug]}
     assert paper.folder / "study.py" in loaded & followed
     machinery = {"lab", "gallery", "cli.py", "errors.py", "lazy.py"}  # they run trials and show them
     names_only = {paper.folder / "__init__.py", paper.folder.parent / "__init__.py"}  # they hand names on
