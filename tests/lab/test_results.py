@@ -15,11 +15,15 @@ def paper(tmp_path, *studies):
 
 
 def result(*studies, effect=1.0, not_run=()):
+    """A run's result, as small as one can be."""
+    said = {"claim": "a beats b", "kind": "headline", "status": "supported", "sentence": "It does.", "interval": None}
+    paid = {"arm": "a", "seed": 0, "point": {}, "settings": {}, "counts": {}, "cpu_seconds": 2.0}
     return {
         "budget": "laptop",
-        "studies": [{"name": name, "command": f"run {name}"} for name in studies],
-        "verdicts": [{"study": name, "effect": effect} for name in studies],
-        "trials": [{"study": name, "cpu_seconds": 2.0, "rows": []} for name in studies],
+        "environment": {},
+        "studies": [{"name": name, "settings": {}, "command": f"run {name}"} for name in studies],
+        "verdicts": [{"study": name, "effect": effect, **said} for name in studies],
+        "trials": [{"study": name, "rows": [], **paid} for name in studies],
         "not_run": [{"study": name, "why": "no data"} for name in not_run],
     }
 
@@ -130,19 +134,25 @@ def test_what_was_measured_is_read_back_as_it_was(run_study, tmp_path):
 
 
 def test_means_are_over_seeds_and_cells_and_none_where_a_seed_diverged(tmp_path):
-    trials = [
-        {"study": "s", "arm": "a", "seed": seed, "parameters": 10 + seed, "counts": {"spikes": 4.0 * seed},
-         "rows": [{"variant": "a", "cell": cell, "metrics": {"x": seed + 10.0 * (cell == "m=2"), "gone": None}}
-                  for cell in ("m=1", "m=2")]}
+    here, measured = paper(tmp_path, "s"), result("s")
+    rows = [
+        [{"variant": "a", "cell": f"m={m}", "metrics": {"x": seed + m, "gone": None}} for m in (0, 10)]
         for seed in (0, 1)
-    ]  # fmt: skip
-    here = paper(tmp_path, "s")
-    (tmp_path / "results").mkdir()
-    text = compact_json({"trials": trials, "verdicts": [], "studies": [{"name": "s"}]})
-    (tmp_path / "results" / "laptop.json").write_text(text)
+    ]
+    measured["trials"] = [
+        {
+            **measured["trials"][0],
+            "seed": seed,
+            "parameters": 10 + seed,
+            "counts": {"spikes": 4.0 * seed},
+            "rows": rows[seed],
+        }
+        for seed in (0, 1)
+    ]
+    record(here, measured)
     found = recorded(here)
     assert found.mean("s", "a", "x") == 5.5
-    assert (found.mean("s", "a", "x", cell="m=1"), found.mean("s", "a", "x", "m=2")) == (0.5, 10.5)
+    assert (found.mean("s", "a", "x", cell="m=0"), found.mean("s", "a", "x", "m=10")) == (0.5, 10.5)
     assert found.mean("s", "a", "gone") is None
     assert found.mean("s", "a", "x", cell="m=3") is None
     assert (found.cost("s", "a", "parameters"), found.cost("s", "a", "spikes")) == (10.5, 2.0)
