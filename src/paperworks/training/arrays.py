@@ -1,6 +1,8 @@
 """Named arrays out of a user's `.npz`, HDF5 or `.mat` file, without pickle and without trusting announced sizes."""
 
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,14 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
-            return {info.filename.removesuffix(".npy"): _npy(path, archive, info) for info in archive.infolist()}
-    except (zipfile.BadZipFile, EOFError, OSError, ValueError) as error:
+            members = archive.infolist()
+            size, stored = sum(info.file_size for info in members), sum(info.compress_size for info in members)
+            if size > 2**26 and size > EXPANSION * max(1, stored):
+                raise DataFileError(
+                    f"{path} holds {stored:,} bytes that expand to {size:,}; those are no honest arrays"
+                )
+            return {info.filename.removesuffix(".npy"): _npy(path, archive, info) for info in members}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, DataFileError):
             raise
         raise DataFileError(f"{path} is damaged or no .npz file: {error}; write it again with numpy.savez") from error
@@ -66,12 +74,10 @@ def _npy(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndar
         )
     check_size(path, name, shape, dtype)
     announced = int(np.prod(shape, dtype=object)) * dtype.itemsize
-    if announced > info.file_size or (
-        info.file_size > 2**26 and info.file_size > EXPANSION * max(1, info.compress_size)
-    ):
+    if announced > info.file_size:
         raise DataFileError(
-            f"{path}: '{name}' announces {announced:,} bytes, the archive holds {info.compress_size:,} that expand to "
-            f"{info.file_size:,}; that is no honest array"
+            f"{path}: '{name}' announces {announced:,} bytes, the archive holds {info.file_size:,}; that is no honest "
+            "array"
         )
     with archive.open(info) as file:
         return np.lib.format.read_array(file, allow_pickle=False)  # type: ignore[no-any-return]
@@ -94,6 +100,8 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
             def visit(name: str, item: Any) -> None:
                 if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf":
                     check_size(path, name, item.shape, item.dtype)
+                    if item.external or item.is_virtual:
+                        raise DataFileError(f"{path}: '{name}' lies in other files; store the numbers in this one")
                     stored = item.id.get_storage_size()
                     if item.nbytes > 2**26 and item.nbytes > EXPANSION * max(1, stored):
                         raise DataFileError(f"{path}: '{name}' announces {item.nbytes:,} bytes but stores {stored:,}")
@@ -108,10 +116,21 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
 
 
 def _mat(path: Path) -> dict[str, np.ndarray]:
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
-        loaded = loadmat(path)
+        kinds = {"double": 8, "single": 4, "logical": 1} | {
+            f"{u}int{n}": n // 8 for u in ("", "u") for n in (8, 16, 32, 64)
+        }
+        found = {name: math.prod(shape) * kinds[kind] for name, shape, kind in whosmat(path) if kind in kinds}
+        size, stored = sum(found.values()), path.stat().st_size
+        if size > LARGEST or (size > 2**26 and size > EXPANSION * stored):
+            raise DataFileError(
+                f"{path} holds {stored:,} bytes and announces arrays of {size:,}; that is no honest file"
+            )
+        loaded = loadmat(path, variable_names=list(found))
+    except DataFileError:
+        raise
     except Exception as error:  # scipy raises many kinds on damaged files
         raise DataFileError(f"{path} is damaged or no .mat file: {error}") from error
     return {
@@ -142,4 +161,6 @@ def numeric(path: Path, arrays: Mapping[str, np.ndarray], name: str, ndim: int |
             f"{path}: '{name}' holds {len(bad)} NaN or infinite values, the first at record {int(bad[0][0])}; "
             "remove or fill those records"
         )
+    if value.dtype.kind == "f" and np.abs(value).max() > np.finfo(np.float32).max:
+        raise DataFileError(f"{path}: '{name}' holds values beyond 3e38; give it in other units")
     return np.ascontiguousarray(value, dtype=np.float32)
