@@ -69,7 +69,7 @@ def load_card(path: Path | str) -> Card:
         raise CardError(f"{path} does not begin with front matter: a line '---', YAML, and a line '---'")
     try:
         front = yaml.load(match[1], Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise CardError(f"{path}: the front matter is not plain YAML: {error}") from error
     if not isinstance(front, dict):
         raise CardError(f"{path}: the front matter must be 'name: value' lines, found {type(front).__name__}")
