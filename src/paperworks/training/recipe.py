@@ -131,7 +131,13 @@ def fit_files(
     if main:
         _prepare(out, plan, fresh)
     torch.manual_seed(chosen["seed"])
-    model = recipe.build(data.description, chosen).to(device)
+    try:
+        model = recipe.build(data.description, chosen).to(device)
+    except (ValueError, RuntimeError, ArithmeticError) as error:
+        if isinstance(error, PaperworksError):
+            raise
+        told = str(error).splitlines()[0]
+        raise SettingError(f"no {recipe.slug} can be built with these settings on {device}: {told}") from error
     batches = Batches(data.train.rows, min(chosen["batch_size"], data.train.count), chosen["seed"])
     steps = chosen["steps"] if chosen["epochs"] <= 0 else max(1, round(chosen["epochs"] * batches.steps_per_epoch))
 
@@ -184,6 +190,12 @@ def _check_common(settings: Mapping[str, Any]) -> None:
             raise SettingError(f"setting {name}={settings[name]}: a whole number from 1")
     if not settings["lr"] > 0:
         raise SettingError(f"setting lr={settings['lr']}: a number above 0")
+    if settings["weight_decay"] < 0 or settings["warmup"] < 0 or settings["clip"] < 0:
+        raise SettingError("settings weight_decay, warmup and clip: numbers from 0")
+    if not -(2**63) <= settings["seed"] < 2**63:
+        raise SettingError(f"setting seed={settings['seed']}: a whole number of at most 64 bits")
+    if not 0 <= settings.get("validation", 0) < 1:
+        raise SettingError(f"setting validation={settings['validation']}: a share from 0 and below 1")
     choices = {
         "optimizer": ("adam", "adamw", "sgd"),
         "schedule": ("constant", "cosine", "linear"),
