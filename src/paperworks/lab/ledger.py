@@ -41,7 +41,7 @@ class Ledger:
                 self._create()
 
     def _create(self) -> None:
-        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._patiently("PRAGMA journal_mode=WAL")  # SQLite itself does not wait here
         with self._transaction():
             self._connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             self._connection.execute(_TABLE)
@@ -61,17 +61,20 @@ class Ledger:
         except OSError as error:
             raise LedgerError(f"ledger {self.path}: {error.strerror}. Give another folder with --runs.") from error
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _patiently(self, statement: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                self._connection.execute("BEGIN IMMEDIATE")
-                break
+                self._connection.execute(statement)
+                return
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._patiently("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")
@@ -100,9 +103,9 @@ class Ledger:
     def _parsed(self, key: str, text: Any) -> dict[str, Any]:
         try:
             trial = json.loads(text)
-            if not isinstance(trial, dict) or not isinstance(trial.get("rows"), list):
-                raise ValueError("not a trial")
-        except (ValueError, TypeError) as error:
+            if problem := trial_problem(trial):
+                raise ValueError(f"not a trial: {problem}")
+        except (ValueError, TypeError, RecursionError) as error:
             raise LedgerError(
                 f"ledger {self.path}: record {key[:12]} is damaged ({error}); run with --fresh to measure it again"
             ) from error
@@ -126,6 +129,27 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def trial_problem(trial: Any) -> str | None:
+    """What keeps a JSON value from being a finished trial; None where nothing does."""
+    if not isinstance(trial, dict):
+        return f"a {type(trial).__name__}"
+    number = int | float | None
+    kinds = {"study": str, "arm": str, "seed": int, "rows": list, "curves": dict | None, "counts": dict | None}
+    kinds |= {"costs": dict | None, "settings": dict | None, "point": dict | None} | dict.fromkeys(
+        ("parameters", "operations", "saved_bytes", "seconds", "cpu_seconds"), number
+    )
+    wrong = next((name for name, kind in kinds.items() if not isinstance(trial.get(name), kind)), None)
+    if wrong:
+        return f"its '{wrong}' is {str(trial.get(wrong))[:40]!r}"
+    for row in trial["rows"]:
+        if not (isinstance(row, dict) and isinstance(row.get("variant"), str) and isinstance(row.get("metrics"), dict)):
+            return f"its row {str(row)[:40]!r} lacks 'variant' or 'metrics'"
+        for name, value in row["metrics"].items():
+            if not isinstance(value, number):
+                return f"its metric '{name}' is {str(value)[:40]!r}"
+    return None
 
 
 def trial_key(spec: Mapping[str, Any], code: str) -> str:
