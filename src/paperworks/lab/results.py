@@ -9,6 +9,7 @@ from paperworks.errors import PaperworksError
 
 from .discover import Paper
 from .files import write_text
+from .ledger import trial_problem
 
 SCHEMA = 1
 
@@ -95,7 +96,26 @@ def recorded(paper: Paper, budget: str = "laptop") -> Recorded:
     for name in ("verdicts", "trials", "studies") if result is not None else ():
         if not isinstance(result.get(name), list):  # type: ignore[union-attr]
             raise PaperworksError(f"{folder / f'{budget}.json'} lacks the list '{name}'; record it again")
+    if result is not None:
+        _check(folder / f"{budget}.json", result)
     return Recorded(result, read_json(folder / "parity.json"), read_json(folder / "fits.json"))
+
+
+def _check(path: Path, result: Mapping[str, Any]) -> None:
+    """Refuse a result that no run wrote: what the pages read of it must be there and of its type."""
+    number, text = int | float | None, str | None
+    verdict = {"study": str, "claim": str, "kind": str, "status": str, "sentence": text, "effect": number}
+    parts = [("verdict", item, verdict | {"interval": list | None}) for item in result["verdicts"]]
+    parts += [("study", item, {"name": str, "settings": dict}) for item in result["studies"]]
+    parts += [("result", result, {"budget": str, "environment": dict})]
+    problems = [f"a trial is damaged, {problem}" for trial in result["trials"] if (problem := trial_problem(trial))]
+    for what, item, kinds in parts:
+        given = item if isinstance(item, dict) else {}
+        problems += [
+            f"'{name}' of a {what} is wrong" for name, kind in kinds.items() if not isinstance(given.get(name), kind)
+        ]
+    if problems:
+        raise PaperworksError(f"{path}: {problems[0]}; record it again")
 
 
 def record_fit(paper: Paper, name: str, source: Path, report: Mapping[str, Any]) -> Path:
