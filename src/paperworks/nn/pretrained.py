@@ -1,5 +1,6 @@
 """Saving and loading of every model: Hugging Face hub conventions, safetensors only, never pickle."""
 
+import contextlib
 import json
 import math
 from collections.abc import Callable
@@ -68,6 +69,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="paperworks", license="apach
                 weights = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS, **hub))
             except EntryNotFoundError as error:
                 raise ModelFolderError(f"{model_id} has no {WEIGHTS}. Pickled weights are never read.") from error
+        _check_size(cls, options, weights)
         try:
             model: Any = cls(**options)
         except (TypeError, ValueError, KeyError, RuntimeError) as error:
@@ -137,6 +139,17 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu", strict: bool
             raise ModelFolderError(f"{path}: {name} holds NaN or infinite values.")
     model.load_state_dict(tensors, strict=False)
     model.to(device)
+
+
+def _check_size(cls: Any, options: dict[str, Any], weights: Path) -> None:
+    """Refuse a configuration of far more memory than its weights fill, before any of it is taken."""
+    size, stored = 0, weights.stat().st_size
+    with contextlib.suppress(TypeError, ValueError, KeyError, RuntimeError), torch.device("meta"):  # told when built
+        size = sum(tensor.numel() * tensor.element_size() for tensor in cls(**options).state_dict().values())
+    if size > max(2**26, 4 * stored):  # 4: half precision, and tied weights that are stored once
+        raise ModelFolderError(
+            f"{CONFIG} asks for {size:,} bytes of weights; {weights} holds {stored:,}. Save it again."
+        )
 
 
 def _without_aliases(state: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> set[str]:
