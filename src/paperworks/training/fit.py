@@ -200,7 +200,7 @@ def _share(batch: Any, rank: int, ranks: int) -> tuple[Any, float]:
     """This process's rows of a global batch, and the weight that makes the average over processes that over rows."""
     size = len(batch[0]) if isinstance(batch, tuple | list) else len(batch)
     low, high = size * rank // ranks, size * (rank + 1) // ranks
-    rows = slice(low, high)
+    rows = slice(low, max(high, low + 1))  # a process without rows takes one of weight 0, as the mean of none is NaN
     part = type(batch)(tensor[rows] for tensor in batch) if isinstance(batch, tuple | list) else batch[rows]
     return part, (high - low) * ranks / size
 
