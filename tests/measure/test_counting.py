@@ -36,6 +36,30 @@ def test_a_convolution_costs_its_taps():
     assert count_operations(lambda: F.conv2d(x, w, padding=1), backward=False) == 2 * 2 * 5 * 8 * 8 * 3 * 9
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (lambda r: F.conv1d(r(2, 4, 9), r(6, 2, 3), groups=2), 2 * (2 * 6 * 7) * 2 * 3),
+        (lambda r: F.conv2d(r(1, 3, 9, 9), r(5, 3, 3, 3), stride=2), 2 * (5 * 4 * 4) * 3 * 9),
+        (lambda r: F.conv_transpose2d(r(2, 3, 5, 5), r(3, 4, 3, 3)), 2 * (2 * 3 * 5 * 5) * 4 * 9),
+        (lambda r: F.linear(r(2, 3, 4), r(5, 4), r(5)), 2 * 2 * 3 * 4 * 5),
+        (lambda r: torch.einsum("bij,bjk->bik", r(2, 3, 4), r(2, 4, 5)), 2 * 2 * 3 * 4 * 5),
+        (lambda r: F.scaled_dot_product_attention(r(1, 2, 10, 8), r(1, 2, 3, 8), r(1, 2, 3, 8)), 4 * 2 * 10 * 3 * 8),
+    ],
+)
+def test_grouped_strided_transposed_and_batched_operators(call, expected):
+    assert count_operations(lambda: call(torch.randn), backward=False) == expected
+
+
+def test_a_network_costs_the_sum_of_its_layers_and_a_step_three_times_that_less_the_first_inputs_gradient():
+    net, x = nn.Sequential(nn.Linear(6, 10), nn.Tanh(), nn.Linear(10, 4)), torch.randn(7, 6)
+    first, second = 2 * 7 * 6 * 10, 2 * 7 * 10 * 4
+    assert count_operations(lambda: net(x), backward=False) == first + second
+    assert count_operations(lambda: net(x).sum()) == 2 * first + 3 * second
+    with torch.no_grad():  # a count is of training, wherever it is asked for
+        assert count_operations(lambda: net(x).sum()) == 2 * first + 3 * second
+
+
 def test_attention_costs_two_products_forwards_and_five_backwards():
     q, k, v = (torch.randn(2, 4, 10, 8, requires_grad=True) for _ in range(3))
     forward = 2 * (2 * 2 * 4 * 10 * 10 * 8)
@@ -71,6 +95,18 @@ def test_saved_bytes_of_a_known_graph():
     x, net = torch.randn(16, 8), nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 4))
     assert saved_bytes(lambda: net(x).sum()) == 4 * (16 * 8 + 16 * 32)
     assert saved_bytes(lambda: net(x).sum(), exclude=[x]) == 4 * 16 * 32
+
+
+def test_saved_bytes_see_what_checkpointing_spares():
+    """With the middle recomputed, only its input (16 x 8 floats) is kept."""
+    from torch.utils.checkpoint import checkpoint
+
+    x, first = torch.randn(16, 8), nn.Linear(8, 8)
+    middle = nn.Sequential(nn.Tanh(), nn.Linear(8, 64), nn.Tanh(), nn.Linear(64, 8))
+    whole = saved_bytes(lambda: middle(first(x)).sum(), exclude=[x])
+    spared = saved_bytes(lambda: checkpoint(middle, first(x), use_reentrant=False).sum(), exclude=[x])
+    assert whole == 4 * (16 * 8 + 16 * 64)
+    assert spared == 4 * 16 * 8
 
 
 @pytest.mark.parametrize("target", [10, 100, 1_000, 54_321])

@@ -137,6 +137,48 @@ def test_divergence_stops_and_is_told():
     assert fitted.steps < 500
 
 
+def test_divergence_is_seen_at_the_next_look_and_is_not_validated():
+    """The loss is NaN from step 12 on; the next step that is looked at or validated is 15."""
+    net, batches = problem()
+
+    def breaking(model, batch):
+        nonlocal count
+        count += 1
+        return loss(model, batch) * (math.nan if count >= 12 else 1)
+
+    count = 0
+    validated: list[int] = []
+    fitted = fit(
+        net,
+        breaking,
+        batches,
+        steps=1000,
+        log_every=10,
+        validate_every=5,
+        validate=lambda: validated.append(count) or {},
+    )
+    assert fitted.diverged
+    assert math.isnan(fitted.loss)
+    assert fitted.steps == count == 15
+    assert validated == [5, 10]
+
+
+def test_an_optimizer_of_ones_own_and_frozen_parameters():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    net[0].requires_grad_(False)
+    frozen, given = net[0].weight.clone(), []
+
+    def own(parameters):
+        given.extend(parameters)
+        return torch.optim.SGD(given, lr=0.5)
+
+    before = net[1].bias.detach().clone()
+    fit(net, lambda m, b: m(b).sum(), lambda step: torch.ones(1, 2), steps=2, optimizer=own, schedule=lambda s: s)
+    assert len(given) == 2
+    assert torch.equal(net[0].weight, frozen)
+    assert float(before - net[1].bias.detach()) == pytest.approx(0.5)  # factor 0, then 1, on the optimiser's own rate
+
+
 def test_clock_leaves_validation_and_logging_out():
     import time
 
