@@ -16,7 +16,7 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     """One row a case."""
     os.environ["DDE_BACKEND"] = "pytorch"
     try:
-        import deepxde
+        import deepxde  # type: ignore[import-not-found]
     except ImportError as error:
         return [{"name": "all", "ratio": None, "why": f"DeepXDE cannot be imported: {error}", "peer": "DeepXDE"}]
     u, y, s = torch.randn(TRIPLES, 100), torch.rand(TRIPLES, 1), torch.randn(TRIPLES, 1)

@@ -24,6 +24,6 @@ def import_timm() -> Any:
             if not hasattr(torch.ops.torchvision, name):
                 library.define(schema)
         _LIBRARY.append(library)
-    import timm
+    import timm  # type: ignore[import-not-found]
 
     return timm

@@ -142,6 +142,10 @@ def run(
 
     if bool(papers) == every:
         raise PaperworksError("name papers to run, or give --all (one of the two); `paperworks list` shows them")
+    if record and (settings or budget == "smoke" or (seeds is not None and seeds < 3)):
+        raise PaperworksError(
+            "--record keeps what cards and the README cite: a whole run, without --set, of 3 seeds up"
+        )
     chosen = list(find_papers().values()) if every else [find_paper(name) for name in papers or []]
     results, failed = [], False
     for paper in chosen:

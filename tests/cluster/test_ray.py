@@ -1,78 +1,178 @@
-"""A local Ray cluster of two nodes: the same rows as in process, and a lost node loses nothing."""
+"""A Ray cluster of two nodes gives the rows that one process gives, to the bit; a node that dies loses nothing.
 
+The cluster runs on this machine: two nodes of one core each, with workers, stores and deaths of their own, and a head
+that runs no trials, as the driver's own node often does.
+"""
+
+import contextlib
+import json
+import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
+import psutil
 import pytest
 
-from paperworks.lab import find_paper, run
+from paperworks import cli
+from paperworks.lab import Ledger, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 TOY = Path(__file__).parents[1] / "lab" / "toy_paper"
+STORE = dict(object_store_memory=80 * 2**20, include_dashboard=False)
+PATIENCE = 120.0  # seconds
+
+
+def descendants():
+    return set(psutil.Process().children(recursive=True))
+
+
+def wait(until, what):
+    deadline = time.monotonic() + PATIENCE
+    while not until():
+        assert time.monotonic() < deadline, f"waited {PATIENCE:.0f} seconds for {what}"
+        time.sleep(0.02)
+
+
+class TwoNodes:
+    """A cluster and every process that was seen to belong to it."""
+
+    def __init__(self, cluster):
+        self.cluster, self.seen = cluster, set()
+        self.address = cluster.address
+
+    def look(self):
+        self.seen |= descendants()
 
 
 @pytest.fixture
-def cluster():
-    """Two nodes of one worker each; the driver's own node runs no trials."""
-    import ray
+def two_nodes():
+    """Two nodes; afterwards none of their processes may be left."""
     from ray.cluster_utils import Cluster
 
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100 * 2**20})
-    nodes.workers = [nodes.add_node(num_cpus=1, object_store_memory=100 * 2**20) for _ in range(2)]
-    nodes.wait_for_nodes()
-    yield nodes
-    if ray.is_initialized():
-        ray.shutdown()
-    nodes.shutdown()
+    before = descendants()
+    cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **STORE))
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=1, **STORE)
+        cluster.wait_for_nodes()
+        nodes = TwoNodes(cluster)
+        nodes.look()
+        yield nodes
+        nodes.look()
+    finally:
+        cluster.shutdown()
+    _, alive = psutil.wait_procs(nodes.seen - before, timeout=PATIENCE)
+    assert not alive
+    assert descendants() <= before
 
 
-def rows(report):
-    return {(trial["study"], trial["arm"], trial["seed"]): trial["rows"] for trial in report.trials}
+def cells(trials):
+    return [(trial["arm"], trial["seed"], trial["rows"]) for trial in trials]
 
 
-def test_same_rows_as_in_process_to_the_bit(cluster, tmp_path):
-    here = run(str(TOY), "laptop", seeds=3, runs=tmp_path / "here")
-    there = run(str(TOY), "laptop", seeds=3, runs=tmp_path / "there", on=f"ray:{cluster.address}")
-    assert there.failures == []
-    assert rows(there) == rows(here)
-    assert [verdict.interval for verdict in there.verdicts] == [verdict.interval for verdict in here.verdicts]
+@contextlib.contextmanager
+def beside(work):
+    """Run `work` in a thread; what it raises is raised here, at the end."""
+    raised = []
+
+    def guarded():
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    if raised:
+        raise raised[0]
 
 
-def test_a_node_killed_mid_run_loses_nothing(cluster, tmp_path, monkeypatch):
-    here = run(str(TOY), "laptop", seeds=6, runs=tmp_path / "here")
-    events: list = []
-    begun = threading.Event()
+def test_the_same_command_gives_the_same_rows_to_the_bit(two_nodes, tmp_path, monkeypatch, capsys):
+    def command(*words):
+        monkeypatch.setattr(sys, "argv", ["paperworks", "run", str(TOY), "--json", *words])
+        with contextlib.suppress(SystemExit):
+            cli.main()
+        return json.loads(capsys.readouterr().out)
 
-    def watch(event):
-        events.append(event)
-        if event.kind == "finished":
-            begun.set()
+    here = command("--runs", str(tmp_path / "here"))
+    there = command("--runs", str(tmp_path / "there"), "--on", f"ray:{two_nodes.address}")
+    assert len(here["trials"]) == 12
+    assert cells(there["trials"]) == cells(here["trials"])
+    assert [v["effect"] for v in there["verdicts"]] == [v["effect"] for v in here["verdicts"]]
+    assert not there["failures"]
+    with Ledger(tmp_path / "there" / "ledger.sqlite") as ledger:
+        assert len(ledger) == 12
+
+
+def test_a_node_that_dies_loses_nothing(two_nodes, tmp_path):
+    notes = tmp_path / "notes"
+    notes.touch()
+    paper = tmp_path / "paper"
+    paper.mkdir()
+    (paper / "card.md").write_text((TOY / "card.md").read_text())
+    begin = 'note(f"begin {t.arm} {t.seed}")'
+    told = f"os.environ['TOY_NOTES'] = {str(notes)!r}\n    " + begin.replace("{t.seed}", "{t.seed} {os.getppid()}")
+    text = (TOY / "study.py").read_text()
+    assert text.count(begin) == 1
+    (paper / "study.py").write_text(text.replace(begin, told))
+    settings = {"steps": 800, "long_steps": 800}
+    victim, _ = two_nodes.cluster.worker_nodes
+    raylet = str(victim.all_processes["raylet"][0].process.pid)
+    at_work = []
+
+    def under_way():
+        """The trials that the victim's worker has begun and not ended."""
+        lines = [line.split() for line in notes.read_text().splitlines()]
+        ended = {tuple(words[1:]) for words in lines if words[0] == "end"}
+        begun = {tuple(words[1:3]) for words in lines if words[0] == "begin" and words[3] == raylet}
+        return begun - ended
 
     def kill():
-        assert begun.wait(120)
-        cluster.remove_node(cluster.workers[0], allow_graceful=False)
-        killed.append(time.monotonic())
+        wait(lambda: len(notes.read_text().split("end")) > 2 and under_way(), "a trial on the node to kill")
+        two_nodes.look()
+        at_work.extend(under_way())
+        two_nodes.cluster.remove_node(victim, allow_graceful=False)
 
-    killed: list = []
-    killer = threading.Thread(target=kill)
-    killer.start()
-    there = run(str(TOY), "laptop", seeds=6, runs=tmp_path / "there", on=f"ray:{cluster.address}", watch=watch)
-    killer.join()
-    assert killed
-    assert sum(event.kind == "finished" for event in events) == len(here.trials)
-    assert rows(there) == rows(here)
+    with beside(kill):
+        report = run(str(paper), runs=tmp_path / "there", on=f"ray:{two_nodes.address}", settings=settings)
+    assert not report.failures
+    assert Counter((t["arm"], t["seed"]) for t in report.trials) == Counter(
+        (arm, seed) for arm in ("fast", "slow", "long") for seed in range(4)
+    )
+    with Ledger(tmp_path / "there" / "ledger.sqlite") as ledger:
+        assert len(ledger) == 12
+    begun = Counter(tuple(line.split()[1:3]) for line in notes.read_text().splitlines() if line.startswith("begin"))
+    (interrupted,) = at_work
+    assert begun[interrupted] == 2  # it was run again, on the other node
+    here = run(str(paper), runs=tmp_path / "here", settings=settings)
+    assert cells(report.trials) == cells(here.trials)
 
 
-def test_what_is_finished_is_not_run_again(cluster, tmp_path):
-    run(str(TOY), "laptop", seeds=2, runs=tmp_path)
-    plan: list = []
+def test_what_is_finished_is_not_run_again(two_nodes, tmp_path):
+    settings = {"long_steps": 15}
+    run(str(TOY), seeds=2, runs=tmp_path, settings=settings)
+    plans = []
     run(
-        str(find_paper(str(TOY)).folder),
-        "laptop",
+        str(TOY),
         seeds=3,
         runs=tmp_path,
-        on=f"ray:{cluster.address}",
-        watch=lambda event: plan.append(event) if event.kind == "plan" else None,
+        settings=settings,
+        on=f"ray:{two_nodes.address}",
+        watch=lambda event: plans.append(event) if event.kind == "plan" else None,
     )
-    assert (plan[0].done, plan[0].total) == (6, 9)
+    assert (plans[0].done, plans[0].total) == (6, 9)
+
+
+def test_no_cluster_at_the_address_is_told(tmp_path, monkeypatch, capsys):
+    words = ["run", str(TOY), "--runs", str(tmp_path), "--on", "ray:127.0.0.1:1", "--json"]
+    monkeypatch.setattr(sys, "argv", ["paperworks", *words])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: no Ray cluster at 127.0.0.1:1")

@@ -115,8 +115,14 @@ def test_studies_come_in_the_order_of_their_definition(room):
         ({"study": "x = 1"}, "defines no Study"),
         ({"study": STUDY.replace("@study.trial", "")}, "no @study.trial function"),
         ({"study": "x = (\n"}, r"study\.py, line 1"),
-        ({"study": "import not_installed_anywhere"}, "cannot be imported: No module named 'not_installed_anywhere'"),
-        ({"study": "from .model import Net", "model": "class Other: ..."}, "cannot be imported: cannot import name"),
+        (
+            {"study": "import not_installed_anywhere"},
+            "cannot be imported: ModuleNotFoundError: No module named 'not_installed_anywhere'",
+        ),
+        (
+            {"study": "from .model import Net", "model": "class Other: ..."},
+            "cannot be imported: ImportError: cannot import name",
+        ),
         ({"study": "from .model import Net", "model": "def broken(:"}, r"model\.py, line 1"),
     ],
 )

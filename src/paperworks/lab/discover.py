@@ -5,6 +5,7 @@ import importlib
 import importlib.machinery
 import importlib.util
 import sys
+import traceback
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -55,14 +56,21 @@ class Paper:
             return importlib.import_module(f"{package}.{part}")
         except SyntaxError as error:
             raise PaperworksError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-        except ImportError as error:
-            raise PaperworksError(f"{path} cannot be imported: {error}") from error
+        except Exception as error:  # whatever the user's module raises while it is imported is theirs to mend
+            line = next(
+                (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+            )
+            where = f"{path}, line {line}" if line else str(path)
+            raise PaperworksError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
 
     @property
     def studies(self) -> dict[str, Study]:
         """The studies that `study.py` defines, in order."""
         module = self.load("study")
-        found = {value.name: value for value in vars(module).values() if isinstance(value, Study)}
+        studies = dict.fromkeys(value for value in vars(module).values() if isinstance(value, Study))
+        found = {study.name: study for study in studies}
+        if len(found) < len(studies):
+            raise PaperworksError(f"{self.folder / 'study.py'} defines two studies of one name; names tell them apart")
         if not found:
             raise PaperworksError(f"{self.folder / 'study.py'} defines no Study")
         for study in found.values():
@@ -112,7 +120,10 @@ def _from_other_packages() -> list[tuple[Path, str]]:
 
     rooms = []
     for point in entry_points(group=ENTRY_POINTS):
-        spec = importlib.util.find_spec(point.value)
+        try:
+            spec = importlib.util.find_spec(point.value)
+        except ModuleNotFoundError:
+            continue  # what was uninstalled in part hides no other paper
         for place in spec.submodule_search_locations or [] if spec else []:
             for card in Path(place).rglob("card.md"):
                 inner = ".".join(card.parent.relative_to(place).parts)

@@ -119,8 +119,8 @@ def ray_cluster(
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        import ray
-        from ray.exceptions import RayError
+        import ray  # type: ignore[import-not-found]
+        from ray.exceptions import RayError  # type: ignore[import-not-found]
     except ImportError as error:
         raise MissingExtraError("ray", "cluster", "--on ray") from error
     started_here = not ray.is_initialized()

@@ -110,6 +110,13 @@ class Study:
         for variant, arm in self.variants.items():
             if arm not in self.all_arms:
                 raise ValueError(f"study {self.name}: variant {variant} is paid for by {arm}, which is no arm")
+        for claim in self.claims:
+            named = [getattr(claim, "variant", None) or claim.method]  # type: ignore[union-attr]
+            baselines = getattr(claim, "baseline", [])
+            named += [baselines] if isinstance(baselines, str) else list(baselines)
+            for name in named:
+                if name not in self.all_arms and name not in self.variants:
+                    raise ValueError(f"study {self.name}: a claim names {name}, which is neither arm nor variant")
         for arm in self.per_arm:
             if arm not in self.all_arms:
                 raise ValueError(f"study {self.name}: per_arm names {arm}, which is no arm")
@@ -179,8 +186,14 @@ def parse_settings(pairs: Sequence[str], known: Mapping[str, Any]) -> dict[str, 
 def _converted(name: str, text: str, like: Any) -> Any:
     if isinstance(like, str):
         return text
+
+    def refuse(constant: str) -> None:
+        raise SettingError(f"setting {name}={text}: {constant} is no setting; write a finite number")
+
     try:
-        value = json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+        value = json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text), parse_constant=refuse)
+    except SettingError:
+        raise
     except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, or nested beyond reason
         value = text
     kind = type(like)

@@ -41,6 +41,10 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
         )
         began, cpu = time.perf_counter(), time.process_time()
         study.body(trial)
+        known = {*study.all_arms, *study.variants}
+        unknown = [row["variant"] for row in trial.rows if row["variant"] not in known]
+        if unknown:
+            raise ValueError(f"a row of '{unknown[0]}', which study '{study.name}' declares neither as arm nor variant")
         wall = time.perf_counter() - began
         spent = time.process_time() - cpu
     finally:

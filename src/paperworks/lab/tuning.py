@@ -67,13 +67,6 @@ class Tuning:
             own = {**(read_json(self.own) or {}), name: entry}
             write_text(self.own, compact_json(own))
 
-    def record(self) -> None:
-        """Store the choices with the paper."""
-        from .files import write_text
-
-        if self.stored:
-            write_text(self.shipped, compact_json(dict(sorted(self.stored.items()))))
-
     def _search(self, study: Study) -> dict[str, Any]:
         assert study.select is not None
         metric, better = study.select

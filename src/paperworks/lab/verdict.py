@@ -28,6 +28,7 @@ class Part:
     values: list[float | None]
     seeds: int
     fair: bool | None = None
+    diverged: dict[str, int] = field(default_factory=dict)  # variant -> in how many seeds
 
 
 @dataclass
@@ -249,7 +250,9 @@ def _part(claim, rows, method, baseline, cell, scale, better, threshold, determi
     ours = rows.by_seed(method, claim.metric, cell)
     if baseline is None:
         if None in ours.values():
-            return _as_part(cell, None, None, "not supported" if len(ours) > 1 else "inconclusive", ours)
+            part = _as_part(cell, None, None, "not supported" if len(ours) > 1 else "inconclusive", ours)
+            part.diverged = _diverged({method: ours})
+            return part
         interval = _interval([value for value in ours.values() if value is not None], deterministic)
         sign = 1 if better == "higher" else -1
         low, high = sorted(sign * end for end in interval[1:]) if interval else (0.0, 0.0)
@@ -271,7 +274,14 @@ def _part(claim, rows, method, baseline, cell, scale, better, threshold, determi
     if scale == "ratio":
         interval = interval and tuple(_exp(value) for value in interval)
         effects = {seed: None if v is None else _exp(v) for seed, v in effects.items()} if claim.paired else effects
-    return _as_part(cell, baseline, interval, status, effects)
+    part = _as_part(cell, baseline, interval, status, effects)
+    part.diverged = _diverged({method: ours, baseline: theirs})
+    return part
+
+
+def _diverged(sides: Mapping[str, Mapping[int, float | None]]) -> dict[str, int]:
+    counts = {name: sum(value is None for value in values.values()) for name, values in sides.items()}
+    return {name: count for name, count in counts.items() if count}
 
 
 def _exp(value: float) -> float:
@@ -381,10 +391,11 @@ def sentence(v: Verdict) -> str:
     weakest = next((p for p in v.parts if p.effect == v.effect and p.interval == v.interval), v.parts[0])
     against = weakest.baseline or ""
     where = f" in {weakest.cell}" if weakest.cell and len(v.parts) > 1 else ""
+    if weakest.diverged and (v.effect is None or v.method in weakest.diverged):
+        lost = " and ".join(f"{name} in {count} of {weakest.seeds}" for name, count in weakest.diverged.items())
+        return f"{v.metric}{where} diverged: {lost} seed{'' if weakest.seeds == 1 else 's'}: {v.status}."
     if v.effect is None:
         effect = f"{v.method} on {v.metric} could not be measured"
-    elif v.scale == "ratio" and v.effect == 0:
-        effect = f"{v.method} diverged on {v.metric} in at least one seed{where}"
     elif v.scale == "ratio":
         won = v.effect >= 1
         word = ("lower" if won else "higher") if v.better == "lower" else ("higher" if won else "lower")
