@@ -1,6 +1,7 @@
 """The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -167,8 +168,6 @@ def run(
 
 
 def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, quiet: bool) -> dict[str, Any] | None:
-    import os
-
     from paperworks import lab
     from paperworks.gallery import write_report
     from paperworks.lab import results as stored
@@ -297,7 +296,8 @@ def fit(
     record: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the scores in the paper's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a paper's method on your own files."""
+    """Train a paper's method on your own files; leaves the model and report.html."""
+    from paperworks import gallery as pages
     from paperworks.lab.discover import find_paper
     from paperworks.lab.results import record_fit
     from paperworks.lab.study import parse_settings
@@ -312,12 +312,16 @@ def fit(
         )
     if record:
         record_fit(found, record, source, report)
+    page = out / "report.html"
+    if int(os.environ.get("RANK", "0")) == 0:  # under accelerate launch, rank 0 alone prints and writes
+        pages.write_fit_report(report, found.card, source, page)
     if as_json:
-        print(json.dumps(report))
+        shown = {name: value for name, value in report.items() if name not in ("curves", "pictures", "pictured")}
+        print(json.dumps(shown | {"report": str(page)}))
         return
     for part, metrics in report["metrics"].items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    print(f"Model: {out.resolve()}")
+    print(f"Model: {out.resolve()}\nReport: {page.resolve()}")
 
 
 @app.command()

@@ -327,6 +327,7 @@ def test_paper_serves_own_files_or_is_a_tool(slug):
 @pytest.mark.parametrize("slug", WITH_RECIPE)
 @pytest.mark.slow
 def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+    from paperworks.gallery import figures, write_fit_report
     from paperworks.training.recipe import fit_files, predict_files
 
     assert slug in FILES, f"say in this test how a small file for {slug} is made"
@@ -335,8 +336,13 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     settings = {"steps": 2, "batch_size": 4} | ({"epochs": 0} if "epochs" in recipe.settings else {})
     report = fit_files(recipe, source, tmp_path / "model", settings=settings)
     assert report["steps"] == 2
+    assert bool(report["pictures"]) == (recipe.pictures is not None)
+    for picture in report["pictures"]:
+        assert figures.picture(picture), f"{picture['title']} cannot be drawn"
+    page = write_fit_report(report, PAPERS[slug].card, source, tmp_path / "model" / "report.html").read_text("utf-8")
+    assert all(metric.split("_")[0] in page for part in report["metrics"].values() for metric in part)
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md"}
+    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md", "report.html"}
     front = (tmp_path / "model" / "README.md").read_text().split("---")[1]
     assert "library_name: paperworks" in front
     out = tmp_path / f"predictions{suffix}"

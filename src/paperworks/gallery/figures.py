@@ -27,6 +27,7 @@ _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
     colour: f"--series-{index}" for index, colour in enumerate(_SERIES, 1)
 }
 _MARKERS = "osD^vPX*"
+_MAPS = {"grey": "gray", "field": "cividis", "signed": "RdBu_r", "error": "inferno"}  # of pictures
 _DASHES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -216,21 +217,59 @@ def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str =
     return done()
 
 
-def images(panels: Sequence[Sequence[Points]], names: Sequence[Any], *, label: str) -> str:
-    """Small grey pictures side by side, four a row."""
-    columns = min(4, max(len(panels), 1))
-    rows = math.ceil(len(panels) / columns) or 1
-    side = WIDTH / columns
-    height = round(rows * (side + 18))
+def images(
+    panels: Sequence[Sequence[Points]],
+    names: Sequence[Any],
+    *,
+    label: str,
+    columns: int = 4,
+    ranges: Sequence[Sequence[float] | None] = (),
+    colours: Sequence[str] = (),
+    stretch: bool = False,
+) -> str:
+    """Small pictures side by side, row by row.
+
+    Args:
+        columns: pictures a row.
+        ranges: for each picture the values at the ends of its colours, which are then told below it; panels of one
+            range can be compared. None: its own smallest and largest value, untold.
+        colours: for each picture `grey`, `field`, `signed` (white at the middle) or `error`.
+        stretch: fill a panel of 5:3 whatever the numbers of rows and columns (space against time, say).
+    """
+    grids = [_grid(panel) for panel in panels]
+    columns = min(columns, max(len(grids), 1))
+    rows = math.ceil(len(grids) / columns) or 1
+    width = WIDTH / columns
+    tall = 0.6 if stretch else min(max((len(grid) / len(grid[0]) for grid in grids), default=1.0), 1.5)
+    side, below = (width - 6) * tall, 24 if any(ranges) else 0
+    step = side + 19 + below
+    height = round(rows * step)
     with _drawing(height, label) as (figure, done):
-        for place, panel in enumerate(panels):
+        for place, grid in enumerate(grids):
             row, column = divmod(place, columns)
-            bottom = 1 - ((row + 1) * (side + 18) - 3) / height
-            axes = figure.add_axes((column / columns + 0.008, bottom, 1 / columns - 0.016, (side - 6) / height))
-            axes.imshow(_grid(panel), cmap="gray", interpolation="nearest")
+            bottom = 1 - (row * step + 17 + side) / height
+            left, across = (column * width + 3) / WIDTH, (width - 6) / WIDTH
+            axes = figure.add_axes((left, bottom, across, side / height))
+            kind = colours[place] if place < len(colours) else "grey"
+            low, high = (ranges[place] if place < len(ranges) else None) or (None, None)
+            image = axes.imshow(
+                grid,
+                cmap=_MAPS.get(kind, "gray"),
+                interpolation="nearest",
+                vmin=low,
+                vmax=high,
+                aspect="auto" if stretch else "equal",
+            )
             axes.set_axis_off()
             if place < len(names):
-                axes.set_title(clean(names[place], 4 * 9 // columns), fontsize=11, pad=2, color=_MUTED)
+                axes.set_title(clean(names[place], max(40 // columns, 6)), fontsize=11, pad=2, color=_MUTED)
+            if low is not None and high is not None:
+                bar = figure.add_axes((left, bottom - 8 / height, across, 5 / height))
+                figure.colorbar(image, cax=bar, orientation="horizontal").outline.set_visible(False)  # pyright: ignore
+                bar.set_xticks([])
+                for x, value, side_of in ((0, low, "left"), (1, high, "right")):
+                    text = _tick(float(f"{value:.2g}"))
+                    bar.text(x, -0.4, text, transform=bar.transAxes, va="top", ha=side_of, fontsize=10, color=_MUTED)
     return done()
 
 
@@ -260,7 +299,8 @@ def picture(content: Mapping[str, Any]) -> str | None:
             return scatter({str(k): (v[0], v[1]) for k, v in groups.items()}, label=label, **named)
         if kind == "images":
             panels = content.get("images") or content.get("values") or []
-            return images(panels, content.get("labels") or [], label=label) if panels else None
+            shown = {name: content[name] for name in ("columns", "ranges", "colours", "stretch") if content.get(name)}
+            return images(panels, content.get("labels") or [], label=label, **shown) if panels else None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
     return None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError, PaperworksError, SettingError
+from paperworks.training.pictures import confusion_picture
 from paperworks.training.recipe import Part, Recipe, UserData
 from paperworks.training.tables import class_names, read_table
 
@@ -139,6 +140,13 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
     return {"accuracy": float((probabilities(model, x).argmax(1) == y).float().mean())}
 
 
+def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Which classes are taken for which."""
+    assert isinstance(model, NoPropDT)
+    x, y = part.rows
+    return [confusion_picture(y, probabilities(model, x).argmax(1), description["classes"])]
+
+
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
     """CSV: row (counted from 1, without the header), label, probability."""
     assert isinstance(model, NoPropDT)
@@ -173,4 +181,5 @@ recipe = Recipe(
     score=score,
     predict=predict,
     task="tabular-classification",
+    pictures=pictures,
 )
