@@ -1,4 +1,4 @@
-"""How results are shown: the reports of a run, a fit and a comparison, the web gallery of all papers, the README's table."""
+"""How results are shown: reports of runs, fits and comparisons, the web gallery of all papers, the README's table."""
 
 from typing import TYPE_CHECKING
 

@@ -217,6 +217,84 @@ def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str =
     return done()
 
 
+def pareto(
+    places: Mapping[str, Sequence[tuple[float, float]]],
+    intervals: Mapping[str, Sequence[Sequence[float] | None]],
+    front: Sequence[tuple[float, float]],
+    colours: Sequence[int],
+    *,
+    label: str,
+    x: str = "",
+    y: str = "",
+) -> str:
+    """Error against cost, both on logarithmic axes: lower left is better.
+
+    Args:
+        places: model -> (cost, error) of each of its sizes.
+        intervals: model -> ends of the error's interval at each, or None.
+        front: places that no other beats in both, by cost; joined by steps.
+        colours: each model's place in the palette; its mark is that of `mark`.
+    """
+    height = 300
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0.17, 48 / height, 0.79, 1 - 76 / height))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.margins(0.12)
+        if front:
+            across, errors = zip(*front, strict=True)
+            axes.step(across, errors, where="post", color=_MUTED, linewidth=1, linestyle=":", zorder=1)
+        for place, (name, found) in zip(colours, places.items(), strict=True):
+            colour, marker = _marked(place)
+            found = sorted(zip(found, intervals[name], strict=True))
+            if len(found) > 1:
+                axes.plot([a for (a, _), _ in found], [b for (_, b), _ in found], color=colour, linewidth=1.2)
+            for (cost, error), ends in found:
+                if ends:
+                    low = max(ends[0], error / 10)  # an interval down to zero has no end on this axis
+                    axes.plot([cost, cost], [low, ends[1]], color=colour, linewidth=1.6, solid_capstyle="butt")
+                axes.plot([cost], [error], marker, color=colour, ms=7, mec="none", zorder=3)
+        _log_ticks(axes, "x")
+        _log_ticks(axes, "y")
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.set_xlabel(clean(x, 50))
+        axes.set_title(clean(y, 44), loc="left", fontsize=12, color=_MUTED, pad=6)
+    return done()
+
+
+def mark(place: int, label: str) -> str:
+    """A model's mark in `pareto`, alone: for a legend in the page's own text."""
+    with _drawing(18, label, width=18) as (figure, done):
+        axes = figure.add_axes((0, 0, 1, 1))
+        colour, marker = _marked(place)
+        axes.plot([0], [0], marker, color=colour, ms=9, mec="none")
+        axes.set_axis_off()
+    return done()
+
+
+def _marked(place: int) -> tuple[str, str]:
+    """Colour and marker of a series; beyond the palette colours come again with other markers."""
+    return _SERIES[place % SERIES], _MARKERS[(place + place // SERIES) % len(_MARKERS)]
+
+
+def _log_ticks(axes: Any, axis: str) -> None:
+    """Ticks that tell a narrow logarithmic axis: at 1, 2, 5 of each decade, or where there are too few, evenly."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    drawn = getattr(axes, f"{axis}axis")
+    low, high = getattr(axes, f"get_{axis}lim")()
+    drawn.set_minor_locator(NullLocator())
+    drawn.set_minor_formatter(NullFormatter())
+    if high / low > 300:
+        drawn.set_major_locator(LogLocator(numticks=5))
+    elif high / low > 4:
+        drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1, 3), numticks=6))
+    else:
+        drawn.set_major_locator(MaxNLocator(4))
+    drawn.set_major_formatter(lambda value, _: _tick(float(f"{value:.3g}")))
+
+
 def images(
     panels: Sequence[Sequence[Points]],
     names: Sequence[Any],
@@ -352,7 +430,7 @@ def _tick(value: float) -> str:
 
 
 @contextmanager
-def _drawing(height: int, label: str) -> Iterator[tuple[Any, Callable[[], str]]]:
+def _drawing(height: int, label: str, width: int = WIDTH) -> Iterator[tuple[Any, Callable[[], str]]]:
     """A figure to draw on, and what gives its SVG after the block has closed."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -360,14 +438,14 @@ def _drawing(height: int, label: str) -> Iterator[tuple[Any, Callable[[], str]]]
     result: list[str] = []
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the measuring font lacks: the browser draws the text
-        figure = Figure(figsize=(WIDTH / 72, height / 72))
+        figure = Figure(figsize=(width / 72, height / 72))
         yield figure, lambda: result[0]
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        result.append(_inlined(buffer.getvalue(), height, label))
+        result.append(_inlined(buffer.getvalue(), width, height, label))
 
 
-def _inlined(svg: str, height: int, label: str) -> str:
+def _inlined(svg: str, width: int, height: int, label: str) -> str:
     """The drawing as part of a page: no prologue, no stray ids, the page's colours and font."""
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = body[body.index(">") + 1 :]
@@ -376,9 +454,10 @@ def _inlined(svg: str, height: int, label: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w-]+)", body))
     body = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", body)
     body = re.sub(r"\n\s*", "\n", body)
+    kind = "chart" if width == WIDTH else "mark"
     opening = (
-        f'<svg class="chart" role="img" aria-label="{escape(clean(label, 300), quote=True)}" '
-        f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'<svg class="{kind}" role="img" aria-label="{escape(clean(label, 300), quote=True)}" '
+        f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return opening + body.strip()

@@ -99,12 +99,12 @@ def view(result: Result, card: Any) -> dict[str, Any]:
         "claims": [claim_view(verdict) for verdict in verdicts],
         "published": [_beside(verdict, trials) for verdict in verdicts if verdict.get("published")],
         "studies": [
-            _study(study, [t for t in trials if t["study"] == study["name"]], verdicts)
+            study_view(study, [t for t in trials if t["study"] == study["name"]], verdicts)
             for study in result.get("studies") or []
         ],
         "before": _section(card, result, BEFORE),
         "environment": result.get("environment") or {},
-        "table": _table(trials),
+        "table": table_view(trials),
         "download": base64.b64encode(text.encode("utf-8", "surrogatepass")).decode(),
         "download_size": bytes_text(len(text)),
         "trial_count": len(trials),
@@ -224,7 +224,10 @@ def _section(card: Any, result: Result, heading: str) -> Markup | None:
     return None
 
 
-def _study(study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> dict:
+def study_view(
+    study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
+) -> dict:
+    """What the pages show of one study: charts, costs, tuning, pictures, settings."""
     own = [verdict for verdict in verdicts if verdict["study"] == study["name"]]
     named = _named(study, own)
     data = study.get("data")
@@ -462,7 +465,7 @@ def _pictures(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _table(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def table_view(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All rows, one line each."""
     flat = [(trial, row) for trial in trials for row in trial["rows"]]
     metrics = list(dict.fromkeys(name for _, row in flat for name in row["metrics"]))
