@@ -31,7 +31,10 @@ def field_pictures(
     """
     _check(inputs, truth, prediction)
     row = median_row(truth, prediction)
-    pictures = sample_pictures(inputs, truth, prediction, row, channel_names)
+    error = float(relative_l2(truth[row : row + 1], prediction[row : row + 1])[0, -1])
+    last = " at the last moment" if truth.shape[1] > 1 else ""
+    caption = f"The sample of median error (row {row + 1} of these); relative L2 {error:.3g}{last}."
+    pictures = sample_pictures(inputs, truth, prediction, row, channel_names, caption)
     pictures.append(spectrum_picture(truth, prediction))
     if truth.shape[1] > 1:
         pictures.append(rollout_strip(truth, prediction, row, channel_names))
@@ -52,12 +55,15 @@ def median_row(truth: Tensor, prediction: Tensor) -> int:
 
 
 def sample_pictures(
-    inputs: Tensor, truth: Tensor, prediction: Tensor, row: int = 0, channel_names: Sequence[str] | None = None
+    inputs: Tensor,
+    truth: Tensor,
+    prediction: Tensor,
+    row: int = 0,
+    channel_names: Sequence[str] | None = None,
+    caption: str = "",
 ) -> list[Picture]:
     """Input, truth, prediction and error of one sample at its last moment, channel by channel."""
     _check(inputs, truth, prediction)
-    error = float(relative_l2(truth[row : row + 1], prediction[row : row + 1])[0, -1])
-    caption = f"The sample of median error (row {row + 1}); relative L2 {error:.3g} at the last moment."
     pictures = []
     for channel in range(min(truth.shape[2], CHANNELS)):
         given = inputs[row, -1, min(channel, inputs.shape[2] - 1)]

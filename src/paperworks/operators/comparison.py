@@ -1,0 +1,270 @@
+"""The wing's models side by side: `paperworks compare operators --task darcy`.
+
+A model enters as one small function `build(in_channels, out_channels, size, boundary, width)` that gives a module of
+(batch, channels, *space) whose size grows with `width`; the lab finds the width of the size that is asked for.
+Everything else is the same for all: data, normalisation, loss (relative L2), batches, steps, and tuning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paperworks.lab.comparison import Comparison, Model, Splits, Task
+
+from .field_pictures import sample_pictures
+from .pde_data import Fields, simulate
+
+SCORED_AT_ONCE = 64
+TIMED = 16  # samples of the batch whose inference is timed
+DATA_SEED = 1_000_003  # training, validation and test samples of one seed are drawn apart by it
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Samples to score: inputs and targets (n, channels, *space); whole trajectories (n, t, channels, *space)."""
+
+    inputs: Tensor
+    targets: Tensor
+    series: Tensor | None = None
+
+
+class Normalised(nn.Module):
+    """A model between the data's units: each channel's mean and deviation over the training samples."""
+
+    def __init__(self, model: nn.Module, inputs: Tensor, targets: Tensor):
+        super().__init__()
+        self.model = model
+        for name, rows in (("input", inputs), ("target", targets)):
+            axes = [0, *range(2, rows.ndim)]
+            self.register_buffer(f"{name}_mean", rows.mean(axes, keepdim=True)[0])
+            self.register_buffer(f"{name}_std", rows.std(axes, keepdim=True)[0].clamp_min(1e-6))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Target fields in their own units."""
+        return self.model((u - self.input_mean) / self.input_std) * self.target_std + self.target_mean  # type: ignore[operator]
+
+
+def relative_l2(prediction: Tensor, truth: Tensor) -> Tensor:
+    """Relative L2 error of each sample, over channels and space."""
+    return (prediction - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1).clamp_min(1e-12)
+
+
+def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Mean relative L2 error."""
+    return relative_l2(model(batch[0]), batch[1]).mean()
+
+
+def predicted(model: nn.Module, inputs: Tensor) -> Tensor:
+    """Predictions in chunks, on the CPU."""
+    device = next(model.parameters()).device
+    return torch.cat([model(part.to(device)).float().cpu() for part in inputs.split(SCORED_AT_ONCE)])
+
+
+@torch.no_grad()
+def score(model: nn.Module, rows: Pairs) -> dict[str, float]:
+    """Mean relative L2 error; of time series also that at the end of a rollout from the first frame."""
+    found = {"relative_l2": float(relative_l2(predicted(model, rows.inputs), rows.targets).mean())}
+    if rows.series is not None:
+        state = rows.series[:, 0]
+        for _ in range(rows.series.shape[1] - 1):
+            state = predicted(model, state)
+        found["rollout_l2"] = float(relative_l2(state, rows.series[:, -1]).mean())
+    return found
+
+
+def infer(model: nn.Module, rows: Pairs) -> tuple[Any, int]:
+    """A batch of test samples, to be timed."""
+    inputs = rows.inputs[:TIMED].to(next(model.parameters()).device)
+    return lambda: model(inputs), len(inputs)
+
+
+def pictures(model: nn.Module, splits: Splits) -> list[dict[str, Any]]:
+    """Truth, prediction and error of the first test sample, the same for every model."""
+    rows: Pairs = splits.test
+    inputs, truth = (tensor[:1, None] for tensor in (rows.inputs, rows.targets))
+    guess = predicted(model, rows.inputs[:1])[:, None]
+    made = sample_pictures(inputs, truth, guess, 0, caption=f"Relative L2 {float(relative_l2(guess, truth)[0]):.3g}.")
+    for picture in made[:1]:
+        if picture["kind"] == "images":  # the input is the same for all
+            kept = {name: picture[name][1:] for name in ("images", "labels", "ranges", "colours")}
+            return [{**picture, **kept, "title": "first test sample", "columns": 3}]
+        series = {name: values for name, values in picture["series"].items() if name != "input"}
+        return [{**picture, "title": "first test sample", "series": series}]
+    return []
+
+
+# Tasks
+
+
+def as_pairs(data: Fields) -> Pairs:
+    """What is given and asked for: the input field or the first of two frames, or every frame and the one after it."""
+    if data.inputs is not None:
+        return Pairs(data.inputs, data.fields[:, -1])
+    if data.fields.shape[1] == 2:
+        return Pairs(data.fields[:, 0], data.fields[:, 1])
+    return Pairs(*data.pairs(), series=data.fields)
+
+
+def splits_of(train: Pairs, validation: Pairs, test: Pairs, boundary: str, elsewhere: Mapping[str, Pairs]) -> Splits:
+    """The lab's form of a task's data."""
+    return Splits(
+        (train.inputs, train.targets),
+        validation,
+        test,
+        shape_of(train.inputs, train.targets, boundary),
+        elsewhere,
+        train,
+    )
+
+
+def shape_of(inputs: Tensor, targets: Tensor, boundary: str) -> dict[str, Any]:
+    """What a model's adapter is told."""
+    return {
+        "in_channels": inputs.shape[1],
+        "out_channels": targets.shape[1],
+        "size": tuple(inputs.shape[2:]),
+        "boundary": boundary,
+    }
+
+
+def simulated(problem: str, names: tuple[str, ...]) -> Any:
+    """A task's `load`: samples of `problem`, with the settings in `names` handed to its simulator."""
+
+    def load(settings: Mapping[str, Any], seed: int, file: Path | None) -> Splits:
+        options = tuple((name, settings[name]) for name in names)
+        counts = tuple(settings[f"n_{part}"] for part in ("train", "validation", "test"))
+        return _simulated(problem, seed, settings["size"], settings["size_elsewhere"], counts, options)
+
+    return load
+
+
+@lru_cache(maxsize=4)
+def _simulated(
+    problem: str, seed: int, size: int, other: int, counts: tuple[int, int, int], options: tuple[tuple[str, Any], ...]
+) -> Splits:
+    """One seed's data, kept for the next model of the same process."""
+    drawn = [
+        simulate(problem, count, seed=seed + part * DATA_SEED, size=size, **dict(options))
+        for part, count in enumerate(counts)
+    ]
+    elsewhere = simulate(problem, counts[2], seed=seed + 2 * DATA_SEED, size=other, **dict(options))
+    name = " × ".join([str(other)] * len(elsewhere.bc))
+    pairs = [as_pairs(data) for data in drawn]
+    return splits_of(*pairs, drawn[0].bc[0], {name: as_pairs(elsewhere)})
+
+
+def grid(channels: int, dims: int, boundary: str) -> Any:
+    """A simulated task's `shape`."""
+    return lambda settings, file: {
+        "in_channels": channels,
+        "out_channels": channels,
+        "size": (settings["size"],) * dims,
+        "boundary": boundary,
+    }
+
+
+TASKS = {
+    "darcy": Task(
+        "Darcy flow: a piecewise constant permeability is given, the pressure is asked for.",
+        simulated("darcy", ("n_modes",)),
+        grid(1, 2, "dirichlet"),
+        settings=dict(n_validation=40, n_test=60),
+        smoke=dict(n_train=12, n_validation=4, n_test=4, size=16, size_elsewhere=24, n_modes=16),
+        laptop=dict(n_train=256, size=32, size_elsewhere=64, n_modes=32),
+        paper=dict(n_train=1000, n_test=200, size=85, size_elsewhere=141, n_modes=85),
+    ),
+    "burgers": Task(
+        "Viscous Burgers: the state at time 0 is given, that at time 1 asked for.",
+        simulated("burgers", ("nu",)),
+        grid(1, 1, "periodic"),
+        settings=dict(nu=0.01, n_validation=32, n_test=64),
+        smoke=dict(n_train=12, n_validation=4, n_test=4, size=32, size_elsewhere=64, nu=0.1),
+        laptop=dict(n_train=256, size=128, size_elsewhere=256),
+        paper=dict(n_train=1000, n_test=200, size=1024, size_elsewhere=8192, nu=0.1),
+    ),
+    "navier-stokes": Task(
+        "Forced two-dimensional Navier-Stokes: the vorticity one time unit later is asked for, from every frame; a "
+        "rollout applies the model to its own output from the first frame to the last.",
+        simulated("navier_stokes", ("nu", "frames")),
+        grid(1, 2, "periodic"),
+        settings=dict(nu=1e-3),
+        smoke=dict(n_train=4, n_validation=2, n_test=2, size=16, size_elsewhere=24, frames=3),
+        laptop=dict(n_train=48, n_validation=8, n_test=16, size=32, size_elsewhere=64, frames=9),
+        paper=dict(n_train=1000, n_validation=100, n_test=200, size=64, size_elsewhere=128, frames=51),
+    ),
+}
+
+
+# Models
+
+
+def deeponet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Sensors and locations are the grid's points."""
+    from .on_grid import DeepONetOnGrid
+
+    return DeepONetOnGrid(in_channels, out_channels, size, width)
+
+
+def fnn(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """One net on all sensors and a location."""
+    from .on_grid import FNNOnGrid
+
+    return FNNOnGrid(in_channels, out_channels, size, width)
+
+
+def fno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Eight modes an axis in two dimensions, sixteen in one; beyond a boundary the grid is continued by a quarter."""
+    from .fno import FNO
+
+    modes = [min(16 if len(size) == 1 else 8, n // 2) for n in size]
+    padding = 0.0 if boundary == "periodic" else 0.25
+    return FNO(in_channels, out_channels, width, modes, projection=4 * width, padding=padding)
+
+
+def unet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Two poolings, padded as the boundary asks."""
+    from .unet import UNet
+
+    mode = "circular" if boundary == "periodic" else "zeros"
+    return UNet(in_channels, out_channels, width, depth=2, padding_mode=mode, ndim=len(size))
+
+
+def mgno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """As many levels as halve the grid down to two points, five at the most."""
+    from .mgno.model import BOUNDARIES, MgNO
+
+    levels = min(5, min(size).bit_length() - 1)
+    smoothing = [(1, 0)] * (levels - 1) + [(2, 0)]
+    kind = boundary if boundary in BOUNDARIES else "neumann"
+    return MgNO(in_channels, out_channels, width, smoothing=smoothing, boundary=kind, ndim=len(size))
+
+
+MODELS = {
+    "deeponet": Model(deeponet, "a product of a net of the input and a net of the location", widest=512),
+    "fnn": Model(fnn, "one fully connected net on input and location, DeepONet's baseline", widest=512),
+    "fno": Model(fno, "Fourier neural operator: low frequencies times learned matrices", transfers=True, widest=256),
+    "unet": Model(unet, "convolutions on finer and coarser grids and back, joined by skips", widest=128),
+    "mgno": Model(mgno, "linear maps as multigrid V-cycles", transfers=True, widest=128),
+}
+
+comparison = Comparison(
+    tasks=TASKS,
+    models=MODELS,
+    loss=loss,
+    score=score,
+    metric="relative_l2",
+    infer=infer,
+    wrap=lambda model, splits: Normalised(model, splits.extra.inputs, splits.extra.targets),
+    pictures=pictures,
+    settings=dict(batch_size=8, parameters=100_000, seconds=6.0, clip=1.0),
+    smoke=dict(steps=3, parameters=5_000, seconds=0.1),
+    laptop=dict(steps=250),
+    paper=dict(steps=20_000, parameters=1_000_000, seconds=600.0),
+    rates=(1e-3, 3e-3, 1e-2),
+    tuning=dict(steps=80),
+)
