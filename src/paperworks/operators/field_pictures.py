@@ -88,7 +88,7 @@ def _curves_of_sample(given: Tensor, exact: Tensor, guess: Tensor) -> Picture:
 def _maps_of_sample(given: Tensor, exact: Tensor, guess: Tensor) -> Picture:
     maps = [_smaller_map(each) for each in (given, exact, guess, (guess - exact).abs())]
     shared = _range(maps[1])
-    own = [_range(maps[0]), shared, shared, [0.0, max(float(maps[3].max()), 1e-30)]]
+    own = [_range(maps[0]), shared, shared, _from_zero(maps[3])]
     return {
         "kind": "images",
         "images": [_numbers(each) for each in maps],
@@ -104,7 +104,7 @@ def spectrum_picture(truth: Tensor, prediction: Tensor) -> Picture:
     _check(truth, truth, prediction)
     fields = {"truth": truth, "prediction": prediction, "error": prediction - truth}
     spectra = {name: radial_spectrum(field.flatten(0, 1)) for name, field in fields.items()}
-    largest = float(max(spectrum.max() for spectrum in spectra.values()))
+    largest = float(spectra["truth"].nan_to_num(0, 0).max())
     shown = {name: spectrum[1:].clamp_min(largest * 1e-14) for name, spectrum in spectra.items()}  # 0 is the mean
     count = len(shown["truth"])
     return {
@@ -153,7 +153,7 @@ def rollout_strip(
             "images": [_numbers(each) for each in maps],
             "labels": ["truth", "prediction", "absolute error"],
             "columns": 2,
-            "ranges": [shared, shared, [0.0, max(float(maps[2].max()), 1e-30)]],
+            "ranges": [shared, shared, _from_zero(maps[2])],
             "colours": [_colours(shared), _colours(shared), "error"],
             "stretch": True,
         }
@@ -161,7 +161,7 @@ def rollout_strip(
     moments = sorted({round(i * (steps - 1) / (STRIP - 1)) for i in range(STRIP)})
     maps = [_smaller_map(each[moment]) for each in (exact, guess, error) for moment in moments]
     count = len(moments)
-    shared, wrong = _range(torch.stack(maps[:count])), [0.0, max(float(torch.stack(maps[2 * count :]).max()), 1e-30)]
+    shared, wrong = _range(torch.stack(maps[:count])), _from_zero(torch.stack(maps[2 * count :]))
     rows = ("truth", "pred.", "error")
     return head | {
         "caption": f"Row {row + 1}; above truth, in the middle the prediction, below the absolute error, all maps of a "
@@ -214,6 +214,11 @@ def _range(values: Tensor) -> list[float]:
     if low < 0 < high and min(-low, high) > 0.2 * max(-low, high):
         low, high = -max(-low, high), max(-low, high)
     return [low, high] if high > low else [low - 0.5, low + 0.5]
+
+
+def _from_zero(error: Tensor) -> list[float]:
+    finite = error[torch.isfinite(error)]
+    return [0.0, max(float(finite.max()) if finite.numel() else 1.0, 1e-30)]
 
 
 def _colours(ends: list[float]) -> str:
