@@ -288,7 +288,8 @@ class _Job:
         files = study.files.get(settings.get("data"), ())  # type: ignore[arg-type]
         if not files or self.data_root is None:
             return "embedded"
-        return _fingerprint(tuple(self.data_root / file for file in files))
+        paths = tuple(self.data_root / file for file in files)
+        return _fingerprint(paths, tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in paths))
 
     def _seeds(self, study: Study, seeds: int | None) -> range:
         if study.deterministic:
@@ -430,7 +431,8 @@ def _from_first_rank(value: Any, ranks: int) -> Any:
 
 
 @cache
-def _fingerprint(files: tuple[Path, ...]) -> str:
+def _fingerprint(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
+    """A hash of the files' names and content, computed once as long as their sizes and times stay as they are."""
     import hashlib
 
     digest = hashlib.sha256()
