@@ -38,9 +38,11 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
     places = list(dict.fromkeys(place for entry in entries for place in entry["elsewhere"]))
     others = list(dict.fromkeys(name for entry in entries for name in entry["metrics"] if not name.startswith("valid")))
     order = list(dict.fromkeys(entry["model"] for entry in entries))
+    marks = {model: Markup(figures.mark(place, model)) for place, model in enumerate(order)}
     about = {entry["model"]: entry["about"] for entry in entries}
     text = json.dumps(result, ensure_ascii=False)
     study = study_view({**result["studies"][0], "arms": order}, trials, [])
+    study["pictures"].sort(key=lambda picture: order.index(picture["arm"]))
     return {
         "title": f"{compared['field']} on {compared['task']}",
         "result": result,
@@ -50,13 +52,12 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
         "pareto": [
             {"cost": name, "svg": Markup(_pareto(entries, order, cost, name, metric))} for cost, name in COSTS.items()
         ],
-        "legend": [
-            {"model": model, "about": about[model], "svg": Markup(figures.mark(place, model))}
-            for place, model in enumerate(order)
-        ],
+        "legend": [{"model": model, "about": about[model], "svg": marks[model]} for model in order],
         "others": [_words(name) for name in others],
         "places": places,
-        "rows": [_row(entry, others, places, entries[0] is entry) for entry in entries],
+        "rows": [
+            {**_row(entry, others, places, entries[0] is entry), "mark": marks[entry["model"]]} for entry in entries
+        ],
         "study": study,
         "table": table_view(trials),
         "environment": result.get("environment") or {},

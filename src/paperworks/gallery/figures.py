@@ -254,6 +254,9 @@ def pareto(
                     low = max(ends[0], error / 10)  # an interval down to zero has no end on this axis
                     axes.plot([cost, cost], [low, ends[1]], color=colour, linewidth=1.6, solid_capstyle="butt")
                 axes.plot([cost], [error], marker, color=colour, ms=7, mec="none", zorder=3)
+        costs = [cost for found in places.values() for cost, _ in found]
+        if costs and max(costs) < 2 * min(costs):  # nearly equal: a few per cent must not look like a difference
+            axes.set_xlim(min(costs) / 2, max(costs) * 2)
         _log_ticks(axes, "x")
         _log_ticks(axes, "y")
         axes.grid()
@@ -292,7 +295,15 @@ def _log_ticks(axes: Any, axis: str) -> None:
         drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1, 3), numticks=6))
     else:
         drawn.set_major_locator(MaxNLocator(4))
-    drawn.set_major_formatter(lambda value, _: _tick(float(f"{value:.3g}")))
+    drawn.set_major_formatter(lambda value, _: _thousands(float(f"{value:.3g}")))
+
+
+def _thousands(value: float) -> str:
+    """A tick of counts: 20k, 1.5M; smaller numbers as elsewhere."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return _tick(value)
 
 
 def images(

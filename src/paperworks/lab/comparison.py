@@ -5,6 +5,7 @@ scored. `compare` runs it as any study is run: trials through the same executors
 """
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -417,7 +418,7 @@ def compare(
         "sizes": sizes or [plain["parameters"]],
         "seconds": plain["seconds"] if equal == "time" else None,
         "tuned": tuned,
-        **_summary(report.trials, comparison, list(present), sizes or [plain["parameters"]], equal),
+        **summarise(report.trials, comparison, list(present), sizes or [plain["parameters"]], equal),
         "left_out": left_out,
     }
     return report
@@ -562,7 +563,7 @@ class _Choices:
 # The table
 
 
-def _summary(
+def summarise(
     trials: Sequence[Mapping[str, Any]], comparison: Comparison, models: Sequence[str], sizes: Sequence[int], equal: str
 ) -> dict[str, Any]:
     """One entry a model and size, the lowest mean error first; who is best, and by how much over each seed."""
@@ -609,8 +610,8 @@ def _entry(trials, comparison: Comparison, model: str, size: int, equal: str) ->
             for name in names
             if name not in (comparison.metric, "inference_ms")
         },
-        "seconds": _spread([t["seconds"] for t in trials]),
-        "inference_ms": _spread([metrics["inference_ms"] for _, metrics in here]),
+        "seconds": _typical([t["seconds"] for t in trials]),
+        "inference_ms": _typical([metrics["inference_ms"] for _, metrics in here]),
         "elsewhere": {place: _spread(values) for place, values in places.items()},
         "transfers": spec.transfers,
         "front": {},
@@ -629,6 +630,11 @@ def _spread(values: Sequence[float | None], seeds: Sequence[int] = ()) -> dict[s
         "diverged": len(values) - len(known),
         **({"seeds": list(seeds)} if seeds else {}),
     }
+
+
+def _typical(values: Sequence[float]) -> dict[str, Any]:
+    """The median of times: a busy machine lengthens some, and that is no property of the model."""
+    return {"mean": statistics.median(values), "interval": None, "values": list(values), "diverged": 0}
 
 
 def _undominated(entry: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], cost: str) -> bool:

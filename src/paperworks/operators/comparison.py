@@ -91,8 +91,9 @@ def pictures(model: nn.Module, splits: Splits) -> list[dict[str, Any]]:
     made = sample_pictures(inputs, truth, guess, 0, caption=f"Relative L2 {float(relative_l2(guess, truth)[0]):.3g}.")
     for picture in made[:1]:
         if picture["kind"] == "images":  # the input is the same for all
-            kept = {name: picture[name][1:] for name in ("images", "labels", "ranges", "colours")}
-            return [{**picture, **kept, "title": "first test sample", "columns": 3}]
+            kept = {name: picture[name][1:] for name in ("images", "ranges", "colours")}
+            labels = ["truth", "prediction", "|error|"]
+            return [{**picture, **kept, "labels": labels, "title": "first test sample", "columns": 3}]
         series = {name: values for name, values in picture["series"].items() if name != "input"}
         return [{**picture, "title": "first test sample", "series": series}]
     return []
@@ -263,8 +264,8 @@ comparison = Comparison(
     pictures=pictures,
     settings=dict(batch_size=8, parameters=100_000, seconds=6.0, clip=1.0),
     smoke=dict(steps=3, parameters=5_000, seconds=0.1),
-    laptop=dict(steps=250),
+    laptop=dict(steps=200),
     paper=dict(steps=20_000, parameters=1_000_000, seconds=600.0),
-    rates=(1e-3, 3e-3, 1e-2),
-    tuning=dict(steps=80),
+    rates=(5e-4, 2e-3, 8e-3, 3.2e-2),
+    tuning=dict(steps=50),
 )
