@@ -14,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from paperworks.errors import DataFileError
 from paperworks.lab.comparison import Comparison, Model, Splits, Task
 
+from .field_files import open_fields
 from .field_pictures import sample_pictures
 from .pde_data import Fields, simulate
 
@@ -169,6 +171,55 @@ def grid(channels: int, dims: int, boundary: str) -> Any:
     }
 
 
+def read(settings: Mapping[str, Any], seed: int, file: Path | None) -> Splits:
+    """A user's file: its samples in an order drawn from the seed, the first to test, the next to validate.
+
+    Where the grid's every second point is a grid of the same domain, models that transfer are also scored on it.
+    """
+    assert file is not None
+    files = open_fields(file)
+    if not files.has_fields or (files.times == 1 and not files.input_names):
+        raise DataFileError(f"{file} has nothing to learn from: expected inputs and one frame, or at least two frames")
+    if len(files) < 3:
+        raise DataFileError(f"{file} holds {len(files)} samples; at least 3 are needed: to train, validate and test")
+    order = torch.randperm(len(files), generator=torch.Generator().manual_seed(seed)).tolist()
+    test = min(settings["n_test"], max(1, len(files) // 5))
+    held = test + min(settings["n_validation"], max(1, len(files) // 10))
+    frames = slice(settings["frames"]) if settings["frames"] else None
+    train, validation, kept = (
+        as_pairs(files.read(sorted(rows), frames))
+        for rows in (order[held : held + settings["n_train"]], order[test:held], order[:test])
+    )
+    return splits_of(train, validation, kept, files.bc[0], _every_second(kept, files.bc))
+
+
+def _every_second(rows: Pairs, bc: tuple[str, ...]) -> dict[str, Pairs]:
+    """The rows on every second point, if these are a grid of the same domain and enough."""
+    size = rows.inputs.shape[2:]
+    if min(size) < 16 or any(n % 2 == (kind == "periodic") for n, kind in zip(size, bc, strict=True)):
+        return {}
+    coarser = (..., *[slice(None, None, 2)] * len(size))
+    series = None if rows.series is None else rows.series[coarser]
+    found = Pairs(rows.inputs[coarser], rows.targets[coarser], series)
+    return {" × ".join(map(str, found.inputs.shape[2:])): found}
+
+
+def shape_of_file(settings: Mapping[str, Any], file: Path | None) -> dict[str, Any]:
+    """What `read` will tell of the file, from its header."""
+    assert file is not None
+    files = open_fields(file)
+    inputs = len(files.input_names) or len(files.channel_names)
+    sizes = {"in_channels": inputs, "out_channels": len(files.channel_names), "size": tuple(files.space)}
+    return {**sizes, "boundary": files.bc[0]}
+
+
+FILE = Task(
+    "Your file: the field from the input, or the next frame from every frame.",
+    read,
+    shape_of_file,
+    settings=dict(n_train=256, n_validation=32, n_test=64, frames=0),
+    smoke=dict(n_train=8, n_validation=4, n_test=4, frames=4),
+)
 TASKS = {
     "darcy": Task(
         "Darcy flow: a piecewise constant permeability is given, the pressure is asked for.",
@@ -259,6 +310,8 @@ comparison = Comparison(
     loss=loss,
     score=score,
     metric="relative_l2",
+    file=FILE,
+    file_kinds="a file of fields (.h5, .nc, .mat, .npz, .npy, .pt)",
     infer=infer,
     wrap=lambda model, splits: Normalised(model, splits.extra.inputs, splits.extra.targets),
     pictures=pictures,
