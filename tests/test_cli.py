@@ -33,7 +33,9 @@ def call(monkeypatch, capsys, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", "deeponet"], ["--help"], ["run", "--help"], ["compare", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["list"], ["list", "--json"], ["show", "deeponet"], ["--help"], ["run", "--help"], ["compare", "--help"]]
+)
 def test_reading_loads_nothing_heavy(words):
     code = (
         "import sys; sys.argv = ['paperworks', *sys.argv[1:]]\n"
