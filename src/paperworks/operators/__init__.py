@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
-    from .unet import UNet as UNet
+    from .mgno import MgConv as MgConv
+    from .mgno import MgNO as MgNO
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .unet import UNet as UNet
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -28,6 +30,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Fields": ".pde_data",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
+        "MgConv": ".mgno",
+        "MgNO": ".mgno",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
         "SpectralConv": ".fno",
