@@ -122,7 +122,7 @@ class MultitaskingHebbian(nn.Module, Pretrained, tags=["associative-memory", "ar
         if rule not in ("supervised", "unsupervised"):
             raise ValueError(f"rule {rule!r}: supervised or unsupervised")
         examples = examples.float()
-        n_patterns, n_examples, n_spins = examples.shape
+        _, n_examples, n_spins = examples.shape
         d = float((examples == 0).float().mean()) if dilution is None else dilution
         scale = 1 / ((1 - d) * quality**2 * (1 + dataset_entropy(quality, n_examples)))
         if rule == "supervised":
