@@ -1,6 +1,6 @@
 """A sweep of the multitasking network by overlaps with its patterns against the same sweep by the N x N couplings.
 
-No maintained library holds this network; the peer is a Hopfield network in plain torch that keeps its couplings in full.
+No maintained library holds this network; the peer is a Hopfield network in torch with its couplings in full.
 Both turn the same blocks of 2 % of the spins, in the same order, at zero temperature.
 """
 
