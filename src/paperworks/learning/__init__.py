@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .data import digits as digits
-    from .data import mnist as mnist
     from .multitasking_hebbian import MultitaskingHebbian as MultitaskingHebbian
     from .multitasking_hebbian import dilute_patterns as dilute_patterns
     from .multitasking_hebbian import noisy_examples as noisy_examples
@@ -23,9 +21,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "NoPropCT": ".noprop",
         "NoPropDT": ".noprop",
         "NoPropFM": ".noprop",
-        "digits": ".data",
         "dilute_patterns": ".multitasking_hebbian",
-        "mnist": ".data",
         "noisy_examples": ".multitasking_hebbian",
     },
 )
