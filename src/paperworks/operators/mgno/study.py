@@ -33,8 +33,8 @@ COMMON: dict[str, Any] = dict(
     laptop=dict(size=32, n_train=320, n_val=64, n_test=100, steps=320, batch_size=8),
     paper=dict(size=211, n_train=1000, n_val=100, n_test=100, steps=62_500, batch_size=8, hidden=24, layers=5, levels=6,
                modes=12, projection=128, padding=9 / 211),
-    grid=dict(lr=[1.5e-3, 3e-3, 6e-3, 1.2e-2]),
-    tuning=dict(steps=100),
+    grid=dict(lr=[1.5e-3, 4e-3, 1e-2, 2.5e-2]),
+    tuning=dict(steps=160),
     equal=("steps",),
     files={"darcy_16": DARCY_16},
 )  # fmt: skip
