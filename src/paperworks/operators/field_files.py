@@ -66,7 +66,8 @@ class FieldFile:
                 self._open_first()
         else:
             self._memory = _read_all(self.path)
-            self.layout = recognise(self.path, self._memory, lambda name: {}, split)
+            with _damage(self.path):
+                self.layout = recognise(self.path, self._memory, lambda name: {}, split)
         with _damage(self.path):
             self._measure()
 
@@ -454,9 +455,9 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn what a damaged file raises into a message."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
-        if isinstance(error, DataFileError):
-            raise
+    except DataFileError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataFileError(f"{path} is a damaged file: {error}; copy or write it again") from error
 
 
