@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -441,7 +442,7 @@ def _npy(path: Path) -> np.ndarray:
     """A single array of fields, mapped from the disk and not read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError) as error:  # of a header that is no Python
         raise DataFileError(
             f"{path} is damaged, or holds Python objects, which need pickle and are never loaded: {error}"
         ) from error
