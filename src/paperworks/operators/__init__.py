@@ -11,12 +11,16 @@ if TYPE_CHECKING:
     from .deeponet import PODDeepONet as PODDeepONet
     from .fno import FNO as FNO
     from .fno import SpectralConv as SpectralConv
+    from .field_files import open_fields as open_fields
+    from .field_writing import save_fields as save_fields
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
-    from .unet import UNet as UNet
+    from .mgno import MgConv as MgConv
+    from .mgno import MgNO as MgNO
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .unet import UNet as UNet
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -28,10 +32,14 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Fields": ".pde_data",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
+        "MgConv": ".mgno",
+        "MgNO": ".mgno",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
         "SpectralConv": ".fno",
         "UNet": ".unet",
+        "open_fields": ".field_files",
+        "save_fields": ".field_writing",
         "simulate": ".pde_data",
     },
 )

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,8 @@ class FieldFile:
                 self._open_first()
         else:
             self._memory = _read_all(self.path)
-            self.layout = recognise(self.path, self._memory, lambda name: {}, split)
+            with _damage(self.path):
+                self.layout = recognise(self.path, self._memory, lambda name: {}, split)
         with _damage(self.path):
             self._measure()
 
@@ -440,7 +442,7 @@ def _npy(path: Path) -> np.ndarray:
     """A single array of fields, mapped from the disk and not read."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, SyntaxError, TokenError) as error:  # of a header that is no Python
         raise DataFileError(
             f"{path} is damaged, or holds Python objects, which need pickle and are never loaded: {error}"
         ) from error
@@ -454,9 +456,9 @@ def _damage(path: Path) -> Iterator[None]:
     """Turn what a damaged file raises into a message."""
     try:
         yield
-    except (OSError, RuntimeError, KeyError) as error:
-        if isinstance(error, DataFileError):
-            raise
+    except DataFileError:
+        raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
         raise DataFileError(f"{path} is a damaged file: {error}; copy or write it again") from error
 
 

@@ -58,8 +58,8 @@ def read_torch_archive(path: Path | str) -> dict[str, np.ndarray]:
             if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
                 raise DataFileError(f"{path} was written on a big-endian machine; save it again on this one")
             described = _described(archive.read(record))
-            if not isinstance(described, dict):
-                raise _NotUnderstood(f"it holds a {type(described).__name__} and no dictionary")
+            if not isinstance(described, dict) or "storage" in described:
+                raise _NotUnderstood("it holds no dictionary")
             return {
                 str(name): _array(path, archive, members, root, str(name), value)
                 for name, value in described.items()

@@ -13,6 +13,7 @@ Padding encodes the boundary condition: zeros for Dirichlet, wrapped for periodi
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -24,7 +25,9 @@ from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-BOUNDARIES = {"dirichlet": "zeros", "periodic": "circular", "neumann": "reflect"}
+CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONVOLVE_TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+BOUNDARIES = ("dirichlet", "periodic", "neumann")
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
 NORMS = (None, "field", "grid")
 Module = TypeVar("Module", bound=nn.Module)
@@ -44,14 +47,52 @@ def prolongation_kernels(n: int, n_levels: int, padded: bool = True) -> list[int
     return kernels
 
 
+def continued(u: Tensor, boundary: str) -> Tensor:
+    """u with one more point beyond every end of every axis, as the boundary condition says; not for Dirichlet."""
+    if boundary == "neumann":
+        return F.pad(u, [1, 1] * (u.ndim - 2), mode="reflect")
+    for axis in range(2, u.ndim):
+        u = torch.cat([u.narrow(axis, -1, 1), u, u.narrow(axis, 0, 1)], axis)
+    return u
+
+
+class GridConv(nn.Module):
+    """A convolution with 3 taps an axis, on fields that go on beyond the boundary as its condition says.
+
+    Args:
+        padded: False: only where all taps are on the grid.
+    """
+
+    def __init__(
+        self,
+        before: int,
+        after: int,
+        ndim: int,
+        boundary: str,
+        stride: int = 1,
+        padded: bool = True,
+        bias: bool = False,
+    ):
+        super().__init__()
+        conv = CONV[ndim](before, after, 3, bias=bias)
+        self.weight, self.bias = conv.weight, conv.bias
+        self.stride, self.ndim = stride, ndim
+        self.padding = int(padded and boundary == "dirichlet")
+        self.boundary = boundary if padded and boundary != "dirichlet" else None
+
+    def forward(self, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch after *coarse"]:
+        """The convolved field, on every second point for a stride of 2."""
+        u = continued(u, self.boundary) if self.boundary else u
+        return CONVOLVE[self.ndim](u, self.weight, self.bias, self.stride, self.padding)
+
+
 class Smoother(nn.Module):
     """u + S (f - A u), one step of a linear iteration for A u = f; the first, from u = 0, is S f and has no A."""
 
-    def __init__(self, u_channels: int, f_channels: int, ndim: int, padding_mode: str, bias: bool, first: bool):
+    def __init__(self, u_channels: int, f_channels: int, ndim: int, boundary: str, bias: bool, first: bool):
         super().__init__()
-        options = dict(kernel_size=3, padding=1, padding_mode=padding_mode, bias=bias)
-        self.A = None if first else CONV[ndim](u_channels, f_channels, **options)
-        self.S = CONV[ndim](f_channels, u_channels, **options)
+        self.A = None if first else GridConv(u_channels, f_channels, ndim, boundary, bias=bias)
+        self.S = GridConv(f_channels, u_channels, ndim, boundary, bias=bias)
 
     def forward(
         self, u: Float[Tensor, "batch channels *space"] | None, f: Float[Tensor, "batch data *space"]
@@ -70,31 +111,27 @@ class Prolongation(nn.Module):
     convolutions continue it; the released layer does not, so its periodic cycle is not periodic at the edges.
     """
 
-    def __init__(self, coarse: int, fine: int, ndim: int, kernel: int, padded: bool, padding_mode: str, legacy: bool):
+    def __init__(self, coarse: int, fine: int, ndim: int, kernel: int, padded: bool, boundary: str, legacy: bool):
         super().__init__()
-        self.continued = padding_mode if padded and not legacy and padding_mode != "zeros" else None
-        self.kernel, self.padded, self.ndim = kernel, int(padded), ndim
-        self.conv = TRANSPOSED[ndim](coarse, fine, kernel, stride=2, padding=self.padded, bias=False)
+        self.boundary = boundary if padded and not legacy and boundary != "dirichlet" else None
+        self.kernel, self.padding, self.ndim = kernel, int(padded), ndim
+        self.weight = TRANSPOSED[ndim](coarse, fine, kernel, bias=False).weight
 
     def forward(
         self, u: Float[Tensor, "batch channels *coarse"], sizes: Sequence[int]
     ) -> Float[Tensor, "batch fine *space"]:
         """u on the finer grid."""
-        padding = self.padded
-        if self.continued:
-            u = F.pad(u, [1] * 2 * self.ndim, mode=self.continued)
+        padding = self.padding
+        if self.boundary:
+            u = continued(u, self.boundary)
             padding += 2
         made = [2 * (n - 1) + self.kernel - 2 * padding for n in u.shape[2:]]
         extra = [max(0, n - m) for n, m in zip(sizes, made, strict=True)]
-        u = _transposed(self.ndim)(u, self.conv.weight, None, 2, padding, extra)
+        u = CONVOLVE_TRANSPOSED[self.ndim](u, self.weight, None, 2, padding, extra)
         for axis, n in enumerate(sizes):
             if u.shape[2 + axis] > n:
                 u = u.narrow(2 + axis, 0, n)
         return u
-
-
-def _transposed(ndim: int):  # type: ignore[no-untyped-def]
-    return {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}[ndim]
 
 
 class MgConv(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv:2310.19809"]):
@@ -140,37 +177,39 @@ class MgConv(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arx
         self.in_channels, self.ndim, self.n_levels = in_channels, ndim, levels
         self.boundary, self.residual, self.padded = boundary, restrict == "residual", padded
         self.grid_size = tuple(grid_size) if norm == "grid" and grid_size is not None else None
-        mode = BOUNDARIES[boundary]
         f = [in_channels * (level + 1 if growth else 1) for level in range(levels)]
         u = [out_channels * (level + 1 if growth else 1) for level in range(levels)]
 
         def smoothers(level: int, count: int, first: bool = False) -> nn.ModuleList:
-            made = (Smoother(u[level], f[level], ndim, mode, bias, first and i == 0) for i in range(count))
+            made = (Smoother(u[level], f[level], ndim, boundary, bias, first and i == 0) for i in range(count))
             return nn.ModuleList(made)
 
-        down = dict(kernel_size=3, stride=2, padding=int(padded), padding_mode=mode if padded else "zeros", bias=False)
+        def down(channels: list[int]) -> nn.ModuleList:
+            steps = pairwise(channels)
+            return nn.ModuleList(GridConv(*step, ndim, boundary, stride=2, padded=padded) for step in steps)
+
         finer = range(levels - 1)
         self.pre = nn.ModuleList(smoothers(level, pre, level == 0) for level, (pre, _) in enumerate(smoothing))
         self.post = nn.ModuleList(smoothers(level, post) for level, (_, post) in enumerate(smoothing[:-1]))
         self.A = nn.ModuleList(
-            CONV[ndim](u[level], f[level], kernel_size=3, padding=1, padding_mode=mode, bias=bias)
-            for level in (finer if self.residual else ())
+            GridConv(u[level], f[level], ndim, boundary, bias=bias) for level in (finer if self.residual else ())
         )
-        self.R = nn.ModuleList(CONV[ndim](f[level], f[level + 1], **down) for level in finer)
-        self.Pi = nn.ModuleList(CONV[ndim](u[level], u[level + 1], **down) for level in finer)
+        self.R, self.Pi = down(f), down(u)
         self.P = nn.ModuleList(
-            Prolongation(u[level + 1], u[level], ndim, kernels[level], padded, mode, legacy) for level in finer
+            Prolongation(u[level + 1], u[level], ndim, kernels[level], padded, boundary, legacy) for level in finer
         )
         self.norm = nn.ModuleList()
         sizes = self.grid_size
         for level in finer if norm else ():
             self.norm.append(_norm(u[level], sizes))
             sizes = tuple(coarse_size(n, padded) for n in sizes) if sizes else None
+        _channels_last(self, ndim, boundary)
 
     def forward(self, f: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch out *space"]:
         """W f."""
         _check_field("f", f, self)
-        u, data, fields = None, [], []
+        u: Tensor | None = None
+        data, fields = [], []
         for level in range(self.n_levels):
             for smooth in self.pre[level]:  # type: ignore[union-attr]
                 u = smooth(u, f)
@@ -185,6 +224,7 @@ class MgConv(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arx
                 u = self.norm[level](u)
             for smooth in self.post[level]:  # type: ignore[union-attr]
                 u = smooth(u, data[level])
+        assert u is not None
         return u
 
     def load_official(self, state: Mapping[str, Tensor]) -> "MgConv":
@@ -245,7 +285,9 @@ class MgNO(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv
         if head not in ("pointwise", "cycle"):
             raise ValueError(f"head {head!r}: pointwise or cycle")
         if residual_output and in_channels != out_channels:
-            raise ValueError(f"residual_output: out_channels must be {in_channels} as in_channels, given {out_channels}")
+            raise ValueError(
+                f"residual_output: out_channels must be {in_channels} as in_channels, given {out_channels}"
+            )
         if layer_norm not in NORMS or (layer_norm == "grid" and grid_size is None):
             raise ValueError(f"layer_norm {layer_norm!r}: None, field, or grid with a grid_size")
         self.in_channels, self.ndim, self.residual_output = in_channels, ndim, residual_output
@@ -268,7 +310,7 @@ class MgNO(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv
             )
 
         widths = [in_channels] + [hidden_channels] * n_layers
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(pairwise(widths))
         self.cycles = nn.ModuleList(cycle(before, after) for before, after in pairs)
         self.skips = nn.ModuleList(CONV[ndim](before, after, 1) for before, after in pairs if pointwise_skip)
         self.norms = nn.ModuleList(
@@ -285,6 +327,7 @@ class MgNO(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv
             )
         else:
             self.head = CONV[ndim](hidden_channels, out_channels, 1, bias=False)
+        _channels_last(self, ndim, boundary)
 
     def forward(self, u: Float[Tensor, "batch channels *space"]) -> Float[Tensor, "batch out *space"]:
         """Output functions on the input's grid."""
@@ -329,6 +372,12 @@ class MgNO(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv
         """Two channels to three on a 9x8 grid, two layers of three levels."""
         made = cls(2, 3, 4, 2, ((1, 0), (1, 1), (2, 0)), cycle_norm="field")
         return Example(made, _field(3, 2, 9, 8))
+
+
+def _channels_last(module: nn.Module, ndim: int, boundary: str) -> None:
+    """Channels innermost in memory, in which a CPU's and a GPU's convolutions are faster; wrapping is slower then."""
+    if ndim == 2 and boundary != "periodic":
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _field(*shape: int) -> tuple[Tensor]:
@@ -400,7 +449,7 @@ def _official_cycle(state: Mapping[str, Tensor], cycle: MgConv) -> dict[str, Ten
         part, _, rest = name.partition(".")
         if part == "RTlayers":
             level, _, leaf = rest.partition(".")
-            name = f"P.{level}.conv.{leaf}"
+            name = f"P.{level}.{leaf}"
         elif part == "norm_layer_list":
             name = f"norm.{rest}"
         elif part.startswith("post_smooth_layer"):
