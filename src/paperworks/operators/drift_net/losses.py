@@ -1,0 +1,84 @@
+"""DRIFT-Net's training loss: relative L_p by groups of channels plus the error's spectrum, high frequencies weighted.
+
+The authors' code transforms with norm "forward", in which the second term is about a millionth of the first and
+switches itself off; `ortho` makes the mean over frequencies of the squared error's spectrum as large as the mean over
+points.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RelativeLpLoss(nn.Module):
+    """Mean over channel groups of mean |error|^p / (mean |target|^p + 1e-10), means over the whole batch.
+
+    Args:
+        p: 1 or 2.
+        groups: edges of the groups of channels, such as (0, 1, 3) for density and two velocities; None: the plain
+            mean of |error|^p.
+    """
+
+    def __init__(self, p: int = 1, groups: Sequence[int] | None = None):
+        super().__init__()
+        if p not in (1, 2):
+            raise ValueError(f"p: 1 or 2, given {p}")
+        self.p, self.groups = p, None if groups is None else tuple(groups)
+
+    def forward(
+        self, guess: Float[Tensor, "batch channels height width"], target: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, ""]:
+        """A scalar."""
+        error, size = (guess - target).abs() ** self.p, target.abs() ** self.p
+        if self.groups is None:
+            return error.mean()
+        pairs = zip(self.groups[:-1], self.groups[1:], strict=True)
+        parts = [error[:, a:b].mean() / (size[:, a:b].mean() + 1e-10) for a, b in pairs]
+        return torch.stack(parts).mean()
+
+
+def frequency_weights(height: int, width: int, alpha: float = 1.5) -> Tensor:
+    """(r / r_max)^alpha on the entries of `rfft2`, r the distance from 0 with each axis in units of its highest."""
+    fy, fx = torch.fft.fftfreq(height).abs(), torch.fft.rfftfreq(width).abs()
+    r = ((fy / fy.max().clamp_min(1e-8))[:, None] ** 2 + (fx / fx.max().clamp_min(1e-8)) ** 2).sqrt()
+    return (r / r.max().clamp_min(1e-8)) ** alpha
+
+
+class FrequencyWeightedLoss(nn.Module):
+    """weight * mean of w |rfft2(error)|^2 over batch, channels and stored frequencies.
+
+    Args:
+        alpha: exponent of the weights w.
+        weight: of the term.
+        norm: of the transform: `ortho`, or `forward` as in the authors' code.
+    """
+
+    def __init__(self, alpha: float = 1.5, weight: float = 0.3, norm: str = "ortho"):
+        super().__init__()
+        if norm not in ("ortho", "forward", "backward"):
+            raise ValueError(f"norm {norm!r}: ortho, forward or backward")
+        self.alpha, self.weight, self.norm = alpha, weight, norm
+
+    def forward(
+        self, guess: Float[Tensor, "batch channels height width"], target: Float[Tensor, "batch channels height width"]
+    ) -> Float[Tensor, ""]:
+        """A scalar."""
+        error = torch.fft.rfft2((guess - target).float(), norm=self.norm)
+        weights = frequency_weights(*guess.shape[-2:], self.alpha).to(error.device)
+        return self.weight * (weights * (error.real.square() + error.imag.square())).mean()
+
+
+def radial_spectrum(fields: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batch k"]:
+    """Energy of square periodic fields in shells of |k| rounded, k = 0 .. n / 2: sums to the mean square below n / 2.
+
+    For looking at: which scales a prediction has lost.
+    """
+    n = fields.shape[-1]
+    energy = torch.fft.fft2(fields, norm="forward").abs().square()
+    k = torch.fft.fftfreq(n, 1 / n, device=fields.device)
+    shell = (k[:, None] ** 2 + k**2).sqrt().round().long().flatten()
+    sums = fields.new_zeros(*fields.shape[:-2], int(shell.max()) + 1)
+    sums = sums.index_add(-1, shell, energy.flatten(-2))
+    return sums[..., : n // 2 + 1]
