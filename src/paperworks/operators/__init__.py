@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
-    from .unet import UNet as UNet
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .sinenet import SineNet as SineNet
+    from .unet import UNet as UNet
+    from .unet_mod import UNetMod as UNetMod
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -30,8 +32,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "SineNet": ".sinenet",
         "SpectralConv": ".fno",
         "UNet": ".unet",
+        "UNetMod": ".unet_mod",
         "simulate": ".pde_data",
     },
 )
