@@ -45,11 +45,15 @@ def authors_module(path: Path, name: str) -> Any:
     return importlib.import_module(f"pdearena.{name}")
 
 
-def theirs_built(build: Any, hidden: int, padding: str, **options: Any) -> nn.Module:
-    """Their constructor, which prints, called quietly; randomised."""
+def theirs_built(
+    build: Any, hidden: int, padding: str, layout: tuple[int, int, int] = (SCALARS, VECTORS, HISTORY), **options: Any
+) -> nn.Module:
+    """Their constructor, which prints, called quietly; randomised. `layout`: scalars, vectors, frames of history."""
+    scalars, vectors, history = layout
     with contextlib.redirect_stdout(io.StringIO()):
-        made = build(SCALARS, VECTORS, SCALARS, VECTORS, options.pop("history", HISTORY), 1, hidden,
-                     padding_mode=padding, activation="gelu", **options)  # fmt: skip
+        made = build(
+            scalars, vectors, scalars, vectors, history, 1, hidden, padding_mode=padding, activation="gelu", **options
+        )
     return randomise(made).double()
 
 
@@ -95,7 +99,7 @@ def main() -> None:
         cases.append(compare(f"U-Net-Mod, {padding}", ours, theirs, HISTORY))
         time, buoyancy = torch.tensor([1.0, 17.0]), torch.tensor([0.2, 0.45])  # their embedding is in float32
         for mode, scaled in (("add", False), ("scale_shift", True)):
-            theirs = theirs_built(conditioned.sinenet, 8, padding, history=1, num_waves=2, mult=1.5,
+            theirs = theirs_built(conditioned.sinenet, 8, padding, (SCALARS, VECTORS, 1), num_waves=2, mult=1.5,
                                   use_scale_shift_norm=scaled, param_conditioning="scalar")  # fmt: skip
             double = float_embedding(theirs)
             ours = SineNet(CHANNELS, CHANNELS, 8, 2, 1.5, padding=padding, conditions=2, condition_mode=mode)

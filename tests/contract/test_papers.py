@@ -287,6 +287,12 @@ def operator_file(folder):
     return folder / "pairs.npz", ".npz"
 
 
+def flow_file(folder):
+    fields = np.random.default_rng(0).normal(size=(4, 3, 1, 16, 16)).astype("f4")
+    np.savez(folder / "flows.npz", fields=fields)
+    return folder / "flows.npz", ".npz"
+
+
 def photos(folder):
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -315,6 +321,7 @@ FILES = {
     "deeponet": operator_file,
     "modular_addition": operation_table,
     "noprop": labelled_table,
+    "sinenet": flow_file,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
 
