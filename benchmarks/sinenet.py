@@ -5,7 +5,7 @@ sinenet`, where DIR holds the folder AIRS.
 """
 
 import os
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,7 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     if not (path / "OpenPDE" / "SineNet").is_dir():
         why = f"set PAPERWORKS_OFFICIAL to the folder that holds a checkout of {PEER}"
         return [{"name": "all", "ratio": None, "why": why, "peer": PEER}]
-    sys.path.insert(0, str(Path(__file__).parent / "parity"))
-    import sinenet as parity  # type: ignore[import-not-found]
-
+    parity = parity_script()
     dual = parity.authors_module(path, "modules.sinenet_dual")
     unets = parity.authors_module(path, "modules.twod_unet")
     torch.manual_seed(0)
@@ -40,10 +38,10 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
         cases.append((f"upsampling {name}, forward and backward", both(ours, x), both(theirs, x)))
     small, large = (16, 1, 32, 32), (1, 12, 128, 128)
     networks = (
-        ("1 wave, h=8", small, 8, dict(waves=1, growth=2.0), dict(num_waves=1, mult=2)),
-        ("4 waves, h=8", small, 8, dict(waves=4, growth=1.611), dict(num_waves=4, mult=1.611)),
-        ("8 waves, h=8", small, 8, dict(waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
-        ("8 waves, h=16", large, 16, dict(waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
+        ("1 wave, h=8", small, 8, dict[str, Any](waves=1, growth=2.0), dict(num_waves=1, mult=2)),
+        ("4 waves, h=8", small, 8, dict[str, Any](waves=4, growth=1.611), dict(num_waves=4, mult=1.611)),
+        ("8 waves, h=8", small, 8, dict[str, Any](waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
+        ("8 waves, h=8", large, 8, dict[str, Any](waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
     )
     for name, shape, hidden, own, given_settings in networks:
         channels = shape[1]
@@ -55,6 +53,16 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     ours = UNetMod(1, 1, 16).load_official(theirs.state_dict())
     cases += pair("U-Net-Mod h=16", small, ours, theirs)
     return interleaved(cases, rounds, peer=PEER)
+
+
+def parity_script() -> Any:
+    """The parity script of the same name, which knows how to import their code."""
+    spec = spec_from_file_location("sinenet_parity", Path(__file__).parent / "parity" / "sinenet.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def frames(channels: int) -> tuple[int, int, int]:

@@ -26,7 +26,7 @@ from parity import arguments, finish, randomise, relative_difference
 HISTORY, SCALARS, VECTORS, SIDE = 3, 1, 1, 32
 CHANNELS = SCALARS + 2 * VECTORS
 # name -> (hidden channels, our settings, theirs)
-SINENETS = {
+SINENETS: dict[str, tuple[int, dict[str, Any], dict[str, Any]]] = {
     "SineNet-8": (8, dict(waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
     "SineNet-4": (16, dict(waves=4, growth=1.611), dict(num_waves=4, mult=1.611)),
     "one wave": (8, dict(waves=1, growth=2.0), dict(num_waves=1, mult=2)),
