@@ -291,6 +291,10 @@ def coefficients_and_solutions(folder):
     rng = np.random.default_rng(0)
     np.savez(folder / "darcy.npz", a=rng.random((8, 9, 8)), u=rng.normal(size=(8, 9, 8)))
     return folder / "darcy.npz", ".npz"
+def flow_file(folder):
+    fields = np.random.default_rng(0).normal(size=(4, 3, 1, 16, 16)).astype("f4")
+    np.savez(folder / "flows.npz", fields=fields)
+    return folder / "flows.npz", ".npz"
 
 
 def photos(folder):
@@ -322,6 +326,7 @@ FILES = {
     "mgno": coefficients_and_solutions,
     "modular_addition": operation_table,
     "noprop": labelled_table,
+    "sinenet": flow_file,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
 

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
     from .unet import UNet as UNet
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
+    from .sinenet import SineNet as SineNet
+    from .unet import UNet as UNet
+    from .unet_mod import UNetMod as UNetMod
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -36,10 +41,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "MgNO": ".mgno",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "SineNet": ".sinenet",
         "SpectralConv": ".fno",
         "UNet": ".unet",
         "open_fields": ".field_files",
         "save_fields": ".field_writing",
+        "UNetMod": ".unet_mod",
         "simulate": ".pde_data",
     },
 )
