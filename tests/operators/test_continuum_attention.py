@@ -13,7 +13,7 @@ from paperworks.operators import (
     TransformerNeuralOperator,
     ViTNeuralOperator,
 )
-from paperworks.operators.continuum_attention import scattered_weights
+from paperworks.operators.continuum_attention import patch_fourier, scattered_weights
 from paperworks.operators.continuum_attention.encoder import ContinuumAttention, point_weights
 from paperworks.operators.continuum_attention.patch_fourier import PatchModes, PatchSpectralConv, mix
 from paperworks.operators.continuum_attention.patch_operators import (
@@ -190,15 +190,17 @@ def test_coordinates_run_from_0_to_1_the_last_axis_first():
 
 
 @pytest.mark.parametrize(("height", "width", "modes"), [(8, 8, (3, 3)), (8, 6, (4, 4)), (5, 7, (2, 3)), (4, 4, (3, 5))])
-def test_narrow_transforms_are_the_fast_ones(height, width, modes):
+@pytest.mark.parametrize("whole", [0, 256])
+def test_narrow_transforms_are_the_fast_ones(height, width, modes, whole, monkeypatch):
+    monkeypatch.setattr(patch_fourier, "WHOLE", whole)
     x = torch.randn(height, width, 2, 3, 4, dtype=torch.float64)
     kept = PatchModes(height, width, modes)
-    z = kept.transform(x).unflatten(0, (len(kept.rows), -1)).unflatten(2, (2, 3))
+    z = kept.transform(x).unflatten(0, (len(kept.rows), -1)).unflatten(3, (2, 3))
     full = torch.fft.rfft2(x.permute(2, 3, 4, 0, 1))[..., kept.rows, :][..., kept.columns]
-    torch.testing.assert_close(torch.complex(z[..., 0, :], z[..., 1, :]), full.permute(3, 4, 0, 1, 2))
-    coefficients = torch.randn(len(kept.rows) * len(kept.columns), 6, 2, 4, dtype=torch.float64)
+    torch.testing.assert_close(torch.complex(z[:, :, 0], z[:, :, 1]), full.permute(3, 4, 0, 1, 2))
+    coefficients = torch.randn(len(kept.rows) * len(kept.columns), 2, 6, 4, dtype=torch.float64)
     spectrum = torch.zeros(2, 3, 4, height, width // 2 + 1, dtype=torch.complex128)
-    shown = torch.view_as_complex(coefficients.transpose(2, 3).contiguous()).unflatten(0, (len(kept.rows), -1))
+    shown = torch.complex(coefficients[:, 0], coefficients[:, 1]).unflatten(0, (len(kept.rows), -1))
     for i, row in enumerate(kept.rows.tolist()):
         for j, column in enumerate(kept.columns.tolist()):
             spectrum[:, :, :, row, column] = shown[i, j].view(2, 3, 4)
@@ -220,7 +222,7 @@ def in_space(attention, x):
     kept = PatchModes(height, width, attention.modes)
     weights = kept.of_weight(attention.query_key_value)
     q, k, v = (
-        kept.inverse(mix(kept.transform(x), weights[..., i, :]), batch).unflatten(-1, (attention.heads, -1))
+        kept.inverse(mix(kept.transform(x), weights[..., i, :]).mT, batch).unflatten(-1, (attention.heads, -1))
         for i in range(3)
     )
     scores = torch.einsum("xybphd,xybqhd->bhpq", q, k) / (height * width * patches)
@@ -255,7 +257,7 @@ def test_one_patch_attends_to_itself(kind):
         value = attention.query_key_value(x)[..., 12:]
     else:
         kept = PatchModes(4, 4, (2, 2))
-        value = kept.inverse(mix(kept.transform(x), attention.query_key_value[..., 2, :]), 2)
+        value = kept.inverse(mix(kept.transform(x), attention.query_key_value[..., 2, :]).mT, 2)
     torch.testing.assert_close(attention(x), attention.output(value))
 
 
@@ -266,7 +268,7 @@ def test_scores_of_patches_do_not_change_with_the_resolution():
     fourier.query_key_value.data.copy_(torch.randn_like(fourier.query_key_value))
     pointwise.query_key_value.weight.data.mul_(5)
     coarse = PatchModes(8, 8, (2, 2))
-    z = torch.randn(8, 2 * 4, 2, 6, dtype=torch.float64)
+    z = torch.randn(8, 2, 2 * 4, 6, dtype=torch.float64)
     x8 = coarse.inverse(z, 2)
     x16 = PatchModes(16, 16, (2, 2)).inverse(4 * z, 2)
     torch.testing.assert_close(x16[::2, ::2], x8)

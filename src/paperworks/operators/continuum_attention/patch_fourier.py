@@ -2,7 +2,7 @@
 
 Patches are (height, width, batch, patches, channels): space first, so that a transform is one product with a long
 matrix, its result lies mode by mode as the mixing needs it, and channels are last for what works point by point.
-Coefficients are (modes, batch * patches, 2, channels), real and imaginary part.
+Coefficients are (modes, 2, batch * patches, channels), real and imaginary part.
 """
 
 import math
@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from paperworks.nn import check_shape
 from paperworks.operators.fno import fourier_matrix, kept_frequencies
+
+WHOLE = 256  # up to so many pixels, one product over both axes beats two and the sums between them
 
 
 class PatchModes:
@@ -29,6 +31,10 @@ class PatchModes:
     def transform(self, x: Tensor) -> Tensor:
         """rfft2 of (height, width, batch, patches, channels), at the kept modes."""
         height, width, batch, patches, channels = x.shape
+        if height * width <= WHOLE:
+            cos, sin = self._plane_waves(x.dtype)
+            z = torch.stack([cos, -sin], 1).flatten(0, 1) @ x.reshape(height * width, -1)
+            return z.view(-1, 2, batch * patches, channels)
         cos, sin = fourier_matrix(width, self.columns, x.dtype)
         z = torch.cat([cos, -sin]) @ x.reshape(height, width, -1)  # (height, 2 columns, ...)
         cos, sin = fourier_matrix(height, self.rows, x.dtype)
@@ -36,22 +42,33 @@ class PatchModes:
         z = (torch.cat([cos, sin]) @ z.reshape(height, -1)).view(shape)
         # (cos - i sin)(a + i b)
         real, imaginary = z[0, :, 0] + z[1, :, 1], z[0, :, 1] - z[1, :, 0]
-        return torch.stack([real, imaginary], dim=-2).flatten(0, 1)
+        return torch.stack([real, imaginary], dim=2).flatten(0, 1)
 
     def inverse(self, z: Tensor, batch: int) -> Tensor:
         """irfft2: coefficients to (height, width, batch, patches, channels); all other modes are zero."""
         rows, columns = len(self.rows), len(self.columns)
-        _, both, _, channels = z.shape
+        _, _, both, channels = z.shape
+        shape = (self.height, self.width, batch, both // batch, channels)
+        share = self.multiplicity(z) / (self.height * self.width)
+        if self.height * self.width <= WHOLE:
+            cos, sin = self._plane_waves(z.dtype)
+            share = share.repeat(rows)[:, None]
+            back = torch.stack([cos * share, -sin * share], 1).flatten(0, 1).mT
+            return (back @ z.reshape(2 * rows * columns, -1)).view(shape)
         cos, sin = fourier_matrix(self.height, self.rows, z.dtype)
         g = torch.cat([cos.mT, sin.mT]) @ z.reshape(rows, -1)
-        g = g.view(2, self.height, columns, both, 2, channels)
+        g = g.view(2, self.height, columns, 2, both, channels)
         # (cos + i sin)(a + i b)
-        real, imaginary = g[0, ..., 0, :] - g[1, ..., 1, :], g[0, ..., 1, :] + g[1, ..., 0, :]
+        real, imaginary = g[0, :, :, 0] - g[1, :, :, 1], g[0, :, :, 1] + g[1, :, :, 0]
         cos, sin = fourier_matrix(self.width, self.columns, z.dtype)
-        share = (self.multiplicity(z) / (self.height * self.width))[:, None]
-        back = torch.cat([cos * share, -sin * share]).mT
-        x = back @ torch.cat([real, imaginary], dim=1).flatten(2)
-        return x.view(self.height, self.width, batch, both // batch, channels)
+        back = torch.cat([cos * share[:, None], -sin * share[:, None]]).mT
+        return (back @ torch.cat([real, imaginary], dim=1).flatten(2)).view(shape)
+
+    def _plane_waves(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """cos and sin of every kept mode at every pixel, (modes, pixels)."""
+        down, right = fourier_matrix(self.height, self.rows, dtype), fourier_matrix(self.width, self.columns, dtype)
+        (c1, s1), (c2, s2) = ((m[:, None, :, None] for m in down), (m[None, :, None, :] for m in right))
+        return (c1 * c2 - s1 * s2).flatten(0, 1).flatten(1), (s1 * c2 + c1 * s2).flatten(0, 1).flatten(1)
 
     def multiplicity(self, like: Tensor) -> Tensor:
         """How often each column stands in the full spectrum: 2, but 1 for the constant and for an even width's end."""
@@ -87,10 +104,11 @@ class PatchModes:
 
 
 def mix(z: Tensor, weight: Tensor) -> Tensor:
-    """Coefficients (modes, n, 2, in) each times its complex matrix (rows, columns, 2, in, out): (modes, n, 2, out)."""
+    """Coefficients (modes, 2, n, in) each times its complex matrix (rows, columns, 2, in, out): (modes, 2, out, n)."""
     real, imaginary = weight.flatten(0, 1).unbind(1)
-    block = torch.cat([torch.cat([real, imaginary], -1), torch.cat([-imaginary, real], -1)], -2)
-    return (z.flatten(2) @ block).unflatten(-1, (2, -1))
+    a, b = z.mT.unbind(1)
+    mixed = torch.bmm(torch.cat([real, imaginary], -1).mT, a)
+    return torch.baddbmm(mixed, torch.cat([-imaginary, real], -1).mT, b).unflatten(1, (2, -1))
 
 
 def spectral_weight(modes: tuple[int, int], *shape: int, scale: float) -> nn.Parameter:
@@ -116,7 +134,7 @@ class PatchSpectralConv(nn.Module):
         with torch.autocast(x.device.type, enabled=False):  # a transform in half precision loses the small modes
             x = x if x.dtype in (torch.float32, torch.float64) else x.float()
             kept = PatchModes(*x.shape[:2], self.modes, x.device)
-            return kept.inverse(mix(kept.transform(x), kept.of_weight(self.weight)), x.shape[2])
+            return kept.inverse(mix(kept.transform(x), kept.of_weight(self.weight)).mT, x.shape[2])
 
 
 def official_spectral(state: dict[str, Tensor], name: str) -> Tensor:

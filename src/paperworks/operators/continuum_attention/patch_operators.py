@@ -55,8 +55,9 @@ def with_coordinates(u: Float[Tensor, "batch channels height width"]) -> Float[T
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, dropout: float) -> Tensor:
-    """softmax(scale q k^T) v over patches, (batch, heads, patches, features)."""
-    return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scale)
+    """softmax(scale q k^T) v over patches; all are (batch, heads, features, patches), as they come out of `mix`."""
+    shares = torch.softmax(scale * (q.mT @ k), dim=-1)
+    return v @ (F.dropout(shares, dropout) if dropout else shares).mT
 
 
 class PatchAttention(nn.Module):
@@ -78,18 +79,14 @@ class PatchAttention(nn.Module):
         self, x: Float[Tensor, "height width batch patches d_model"]
     ) -> Float[Tensor, "height width batch patches d_model"]:
         """Patches of any size; the measure is that of the whole image, read off x."""
-        height, width, _, patches, _ = x.shape
-        heads = self.query_key_value(x).unflatten(-1, (3, self.heads, -1))
-        q, k, v = _by_head(heads)
+        height, width, batch, patches, d_model = x.shape
+        # products with transposed matrices leave patches last, so that what is copied lies in long runs
+        mapped = self.query_key_value.weight @ x.reshape(-1, d_model).mT + self.query_key_value.bias[:, None]
+        q, k, v = mapped.view(3, self.heads, -1, batch, patches).permute(0, 3, 1, 2, 4).contiguous()
         dropout = self.dropout if self.training else 0.0
         mixed = attend(q, k, v, scale_of_scores(height, width, patches), dropout)
-        mixed = mixed.unflatten(-1, (height, width, -1)).permute(3, 4, 0, 2, 1, 5)
-        return self.output(mixed.flatten(-2))
-
-
-def _by_head(x: Tensor) -> Tensor:
-    """(height, width, batch, patches, 3, heads, d_k) -> (3, batch, heads, patches, height * width * d_k)."""
-    return x.permute(4, 2, 5, 3, 0, 1, 6).flatten(4)
+        mixed = mixed.permute(1, 2, 0, 3).reshape(d_model, -1)
+        return F.linear(mixed.mT, self.output.weight, self.output.bias).view(x.shape)
 
 
 class FourierAttention(nn.Module):
@@ -114,20 +111,21 @@ class FourierAttention(nn.Module):
         self, x: Float[Tensor, "height width batch patches d_model"]
     ) -> Float[Tensor, "height width batch patches d_model"]:
         """Patches of any size; the measure is that of the whole image, read off x."""
-        height, width, batch, patches, _ = x.shape
+        height, width, batch, patches, d_model = x.shape
         dropout = self.dropout if self.training else 0.0
         with torch.autocast(x.device.type, enabled=False):
             x = x if x.dtype in (torch.float32, torch.float64) else x.float()
             kept = PatchModes(height, width, self.modes, x.device)
             q, k, v = kept.of_weight(self.query_key_value).unbind(4)
             z = mix(kept.transform(x), torch.cat([q, kept.paired(k), v], -1))
-            # (modes, batch, patches, 2, 3, heads, d_k) -> (3, batch, heads, patches, features)
-            z = z.unflatten(1, (batch, patches)).unflatten(-1, (3, self.heads, -1))
-            q, k, v = z.permute(4, 1, 5, 2, 0, 3, 6).flatten(4)
+            modes = z.shape[0]
+            # (modes, 2, 3 heads d_k, batch patches) -> (3, batch, heads, modes 2 d_k, patches)
+            z = z.view(modes, 2, 3, self.heads, -1, batch, patches).permute(2, 5, 3, 0, 1, 4, 6)
+            q, k, v = z.reshape(3, batch, self.heads, -1, patches)
             scale = scale_of_scores(height, width, patches) / (height * width)
-            mixed = attend(q, k, v, scale, dropout).unflatten(-1, (z.shape[0], 2, -1))
-            mixed = mixed.permute(3, 0, 2, 4, 1, 5).flatten(-2).flatten(1, 2)  # (modes, batch patches, 2, d_model)
-            out = kept.inverse(mixed @ self.output.weight.mT, batch) + self.output.bias
+            mixed = attend(q, k, v, scale, dropout).view(batch, self.heads, modes, 2, -1, patches)
+            mixed = mixed.permute(2, 3, 1, 4, 0, 5).reshape(modes, 2, d_model, batch * patches)
+            out = kept.inverse(mixed.mT @ self.output.weight.mT, batch) + self.output.bias
         return F.dropout(out, dropout) if dropout else out
 
 
