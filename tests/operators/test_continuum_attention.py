@@ -13,8 +13,19 @@ from paperworks.operators import (
     TransformerNeuralOperator,
     ViTNeuralOperator,
 )
-from paperworks.operators.continuum_attention import patch_fourier, scattered_weights
+from paperworks.operators.continuum_attention import line_data, patch_fourier, scattered_weights
 from paperworks.operators.continuum_attention.encoder import ContinuumAttention, point_weights
+from paperworks.operators.continuum_attention.line_data import (
+    LINE_TASKS,
+    draw_lorenz,
+    half_dense_grid,
+    lorenz_states,
+    random_grid,
+    skewed_grid,
+    uniform_grid,
+    varied_grid,
+)
+from paperworks.operators.continuum_attention.losses import relative_h1, relative_l2
 from paperworks.operators.continuum_attention.patch_fourier import PatchModes, PatchSpectralConv, mix
 from paperworks.operators.continuum_attention.patch_operators import (
     FourierAttention,
@@ -342,3 +353,74 @@ def test_complex_weights_count_as_two():
 def test_wrong_arguments_are_refused(build, told):
     with pytest.raises(ValueError, match=told):
         build()
+
+
+# Losses and data
+
+
+def test_relative_l2_is_an_integral():
+    x = torch.linspace(0, 1, 401, dtype=torch.float64)
+    for grid in (x, x**2):
+        error = relative_l2((2 * grid)[None, :, None], grid[None, :, None] ** 2, trapezoid_weights(grid))
+        # |2x - x^2|^2 = 8/15 and |x^2|^2 = 1/5 over [0, 1]
+        torch.testing.assert_close(error, torch.tensor([(8 / 3) ** 0.5]).double(), rtol=1e-4, atol=0)
+
+
+def test_relative_h1_weighs_values_and_slopes():
+    x = torch.arange(6.0).double()
+    plane = (2 * x[:, None] + x)[None, None]
+    error = relative_h1(plane + 0.5 * x, plane)
+    rms = lambda field: field.square().mean().sqrt()  # noqa: E731
+    expected = (rms(0.5 * x.expand(6, 6)) + 0.5) / (rms(plane) + 5**0.5)
+    torch.testing.assert_close(error, expected[None])
+
+
+def drawn(task, n=3):
+    found = LINE_TASKS[task]
+    return found, found.draw(n, torch.Generator().manual_seed(0))
+
+
+def test_poisson_pairs_solve_their_equation():
+    task, functions = drawn("poisson")
+    h = 1e-3
+    x = torch.linspace(0.1, 0.9, 5).double()
+    u, v = task.evaluate(functions.double(), x)
+    beside = [task.evaluate(functions, x + d)[1].double() for d in (-20 * h, 20 * h)]
+    second = (beside[0] + beside[1] - 2 * v.double()) / (20 * h) ** 2
+    torch.testing.assert_close(-second, math.pi**2 * u.double(), rtol=0.05, atol=0.3)
+    ends = task.evaluate(functions, torch.tensor([0.0, 1.0]))[1]
+    torch.testing.assert_close(ends, torch.zeros_like(ends), rtol=0, atol=1e-6)
+
+
+def test_controlled_ode_solves_its_equation():
+    task, functions = drawn("controlled_ode")
+    t, h = torch.linspace(0, 1.9, 7).double(), 1e-3
+    (u, v), (u1, v1) = task.evaluate(functions, t), task.evaluate(functions, t + h)
+    middle = torch.sin((v + v1) / 2) * (u1 - u)
+    torch.testing.assert_close(v1 - v, middle, rtol=0.02, atol=2e-6)
+    start = task.evaluate(functions, torch.zeros(1))[1]
+    torch.testing.assert_close(start, torch.ones_like(start))
+
+
+def test_lorenz_trajectories_are_solved_and_interpolated_to_fourth_order(monkeypatch):
+    times = torch.linspace(0, 1, 30).double()
+    fine = lorenz_states(draw_lorenz(2, torch.Generator().manual_seed(0)), times)
+    errors = []
+    for steps in (100, 200):
+        monkeypatch.setattr(line_data, "LORENZ_STEPS", steps)
+        coarse = lorenz_states(draw_lorenz(2, torch.Generator().manual_seed(0)), times)
+        errors.append(float((coarse - fine).abs().max()))
+    assert errors[0] / errors[1] > 10
+    assert errors[1] < 0.02
+
+
+def test_grids_hold_both_ends_and_grow():
+    generator = torch.Generator().manual_seed(0)
+    grids = [uniform_grid(16), skewed_grid(16), half_dense_grid(16)]
+    grids += [random_grid(16, generator), *(varied_grid(16, generator) for _ in range(8))]
+    for grid in grids:
+        assert len(grid) == 16
+        assert grid[0] == 0
+        assert grid[-1] == 1
+        assert (grid.diff() > 0).all()
+    assert (half_dense_grid(16) < 0.5).sum() == 12
