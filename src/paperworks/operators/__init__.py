@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .continuum_attention import ContinuumAttention as ContinuumAttention
+    from .continuum_attention import FourierAttentionNeuralOperator as FourierAttentionNeuralOperator
+    from .continuum_attention import TransformerNeuralOperator as TransformerNeuralOperator
+    from .continuum_attention import ViTNeuralOperator as ViTNeuralOperator
     from .deeponet import FNN as FNN
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
@@ -31,6 +35,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Chebyshev": ".function_spaces",
+        "ContinuumAttention": ".continuum_attention",
+        "FourierAttentionNeuralOperator": ".continuum_attention",
+        "TransformerNeuralOperator": ".continuum_attention",
+        "ViTNeuralOperator": ".continuum_attention",
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
         "FNO": ".fno",
