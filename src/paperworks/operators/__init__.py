@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
+    from .fno import FNO as FNO
+    from .fno import SpectralConv as SpectralConv
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
+    from .unet import UNet as UNet
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -19,9 +22,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Chebyshev": ".function_spaces",
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
+        "FNO": ".fno",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "SpectralConv": ".fno",
+        "UNet": ".unet",
     },
 )
