@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
     from .unet import UNet as UNet
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -23,11 +25,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
         "FNO": ".fno",
+        "Fields": ".pde_data",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
         "SpectralConv": ".fno",
         "UNet": ".unet",
+        "simulate": ".pde_data",
     },
 )
