@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
-    from .unet import UNet as UNet
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .unet import UNet as UNet
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
