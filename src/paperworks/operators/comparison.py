@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
-from paperworks.lab.comparison import Comparison, Model, Splits, Task
+from paperworks.lab.comparison import Comparison, Model, Splits, Task, Unsuitable
 
 from .field_files import open_fields
 from .field_pictures import sample_pictures
@@ -227,7 +227,7 @@ TASKS = {
         grid(1, 2, "dirichlet"),
         settings=dict(n_validation=40, n_test=60),
         smoke=dict(n_train=12, n_validation=4, n_test=4, size=16, size_elsewhere=24, n_modes=16),
-        laptop=dict(n_train=256, size=32, size_elsewhere=64, n_modes=32),
+        laptop=dict(n_train=256, size=24, size_elsewhere=48, n_modes=24),
         paper=dict(n_train=1000, n_test=200, size=85, size_elsewhere=141, n_modes=85),
     ),
     "burgers": Task(
@@ -246,7 +246,7 @@ TASKS = {
         grid(1, 2, "periodic"),
         settings=dict(nu=1e-3),
         smoke=dict(n_train=4, n_validation=2, n_test=2, size=16, size_elsewhere=24, frames=3),
-        laptop=dict(n_train=48, n_validation=8, n_test=16, size=32, size_elsewhere=64, frames=9),
+        laptop=dict(n_train=48, n_validation=8, n_test=16, size=24, size_elsewhere=48, frames=9),
         paper=dict(n_train=1000, n_validation=100, n_test=200, size=64, size_elsewhere=128, frames=51),
     ),
 }
@@ -296,12 +296,139 @@ def mgno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: s
     return MgNO(in_channels, out_channels, width, smoothing=smoothing, boundary=kind, ndim=len(size))
 
 
+def drift_net(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Patches of two points, two stages of two blocks."""
+    from .drift_net import DRIFTNet
+
+    return DRIFTNet(in_channels, out_channels, square(size, 4), **_stages(boundary, width))
+
+
+def scot(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """The same with shifted windows of half the patches."""
+    from .drift_net import DRIFTNet
+
+    side = square(size, 4)
+    periodic = boundary == "periodic"
+    window = dict(mixer="window", num_heads=(2, 4), window_size=max(2, side // 4), periodic_windows=periodic)
+    return DRIFTNet(in_channels, out_channels, side, **_stages(boundary, 2 * width), **window)
+
+
+def _stages(boundary: str, embed_dim: int) -> dict[str, Any]:
+    padding = "circular" if boundary == "periodic" else "zeros"
+    sizes = dict(patch_size=2, embed_dim=embed_dim, depths=(2, 2), skip_blocks=(1, 0), gate_hidden=16)
+    return sizes | dict(padding=padding, time_conditioned=False)
+
+
+def sinenet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Four waves of two poolings."""
+    from .sinenet import SineNet
+
+    divisible(size, 4)
+    padding = "circular" if boundary == "periodic" else "zeros"
+    return SineNet(in_channels, out_channels, width, waves=4, levels=2, padding=padding)
+
+
+def unet_mod(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """One residual block a level, one halving."""
+    from .unet_mod import UNetMod
+
+    divisible(size, 2)
+    padding = "circular" if boundary == "periodic" else "zeros"
+    return UNetMod(in_channels, out_channels, width, (1, 2), blocks=1, padding=padding, groups=1)
+
+
+def local_no(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Eight modes an axis, differences in every layer."""
+    from .nn_to_no import LocalNO
+
+    plane(size)
+    modes = [2 * min(8, n // 2) for n in size]
+    return LocalNO(in_channels, out_channels, width, modes, differential=(True,) * 4, base_resolution=size[0])
+
+
+def kernel_unet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Kernels of three points on the grid of training, resized on others."""
+    from .nn_to_no import KernelUNet
+
+    plane(size)
+    sizes = dict(multipliers=(1, 2), kernel_size=3, n_blocks=1)
+    return KernelUNet(in_channels, out_channels, width, interpolate=True, base_resolution=size[0], **sizes)
+
+
+def oformer(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Two layers of one head, eight modes an axis."""
+    from .nn_to_no import OFormer
+
+    plane(size)
+    return OFormer(in_channels, out_channels, 4 * width, heads=1, n_layers=2, n_modes=8)
+
+
+def vit_no(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Sixteen patches; four modes an axis within a patch, eight of the whole image at the end."""
+    from .continuum_attention import ViTNeuralOperator
+
+    divisible(size, 4)
+    channels = 4 * width
+    sizes = dict(patches=4, modes=(4, 4), smoothing=8, d_model=channels, heads=4, layers=4, ff=2 * channels)
+    return ViTNeuralOperator(in_channels, out_channels, **sizes)
+
+
+def fano(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Sixteen patches; two modes an axis of queries, keys and values within a patch."""
+    from .continuum_attention import FourierAttentionNeuralOperator
+
+    divisible(size, 4)
+    channels = 2 * width
+    sizes = dict(patches=4, modes=(2, 2), d_model=channels, heads=2, layers=4, ff=2 * channels)
+    return FourierAttentionNeuralOperator(in_channels, out_channels, **sizes)
+
+
+def tno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
+    """Every point is a token."""
+    from .on_grid import TransformerOnLine
+
+    if len(size) != 1:
+        raise Unsuitable("takes one-dimensional grids here, as all its points attend to one another")
+    return TransformerOnLine(in_channels, out_channels, 4 * width)
+
+
+def plane(size: tuple[int, ...]) -> None:
+    """Refuse all but two dimensions."""
+    if len(size) != 2:
+        raise Unsuitable("takes two-dimensional grids")
+
+
+def divisible(size: tuple[int, ...], by: int) -> None:
+    """Refuse all but two dimensions of points that `by` divides."""
+    plane(size)
+    if any(n % by for n in size):
+        raise Unsuitable(f"takes grids whose sides {by} divides")
+
+
+def square(size: tuple[int, ...], by: int) -> int:
+    """The side of a square grid; refuse any other."""
+    divisible(size, by)
+    if size[0] != size[1]:
+        raise Unsuitable("takes square grids")
+    return size[0]
+
+
 MODELS = {
     "deeponet": Model(deeponet, "a product of a net of the input and a net of the location", widest=512),
     "fnn": Model(fnn, "one fully connected net on input and location, DeepONet's baseline", widest=512),
     "fno": Model(fno, "Fourier neural operator: low frequencies times learned matrices", transfers=True, widest=256),
     "unet": Model(unet, "convolutions on finer and coarser grids and back, joined by skips", widest=128),
     "mgno": Model(mgno, "linear maps as multigrid V-cycles", transfers=True, widest=128),
+    "drift_net": Model(drift_net, "tokens mixed by gated low frequencies and local convolutions", widest=128),
+    "scot": Model(scot, "tokens that attend within shifted windows, DRIFT-Net's baseline", widest=128),
+    "sinenet": Model(sinenet, "several U-Nets in sequence, each a part of the step", widest=128),
+    "unet_mod": Model(unet_mod, "a U-Net of residual blocks with norms, SineNet's baseline", widest=128),
+    "local_no": Model(local_no, "a Fourier neural operator with differences in every layer", True, 128),
+    "kernel_unet": Model(kernel_unet, "a U-Net converted: its kernels are functions, resized to the grid", True, 128),
+    "oformer": Model(oformer, "linear attention with quadrature weights beside low frequencies", True, 128),
+    "vit_no": Model(vit_no, "patches of functions that attend to one another", True, 128),
+    "fano": Model(fano, "the same with queries, keys and values as functions on patches", True, 128),
+    "tno": Model(tno, "points that attend to one another with quadrature weights", True, 128),
 }
 
 comparison = Comparison(
@@ -317,8 +444,8 @@ comparison = Comparison(
     pictures=pictures,
     settings=dict(batch_size=8, parameters=100_000, seconds=6.0, clip=1.0),
     smoke=dict(steps=3, parameters=5_000, seconds=0.1),
-    laptop=dict(steps=200),
+    laptop=dict(steps=160),
     paper=dict(steps=20_000, parameters=1_000_000, seconds=600.0),
     rates=(5e-4, 2e-3, 8e-3, 3.2e-2),
-    tuning=dict(steps=50),
+    tuning=dict(steps=40),
 )

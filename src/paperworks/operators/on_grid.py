@@ -1,7 +1,7 @@
-"""DeepONet and its baseline as maps of fields on one grid: (batch, channels, *size) -> (batch, out_channels, *size).
+"""Models of scattered points as maps of fields on a grid: (batch, channels, *size) -> (batch, out_channels, *size).
 
-Both take a function at fixed sensors and give another one at any location; here sensors and locations are the points of
-one grid, at which each net is run once for all functions.
+DeepONet and its baseline take a function at fixed sensors and give another one at any location; here sensors and
+locations are the points of one grid, at which each net is run once for all functions.
 """
 
 import math
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from paperworks.nn import check_shape
 
+from .continuum_attention import TransformerNeuralOperator
 from .deeponet import FNN, DeepONet
 
 
@@ -73,3 +74,18 @@ class FNNOnGrid(nn.Module):
         for layer in mlp.layers[1:-1]:
             x = mlp.activation(layer(x))
         return mlp.layers[-1](x).movedim(-1, 1).unflatten(-1, self.size)
+
+
+class TransformerOnLine(nn.Module):
+    """A transformer operator whose points are those of a line, of any number."""
+
+    def __init__(self, in_channels: int, out_channels: int, width: int, heads: int = 4, layers: int = 4):
+        super().__init__()
+        self.net = TransformerNeuralOperator(
+            in_channels, out_channels, d_model=width, heads=heads, layers=layers, ff=2 * width
+        )
+
+    def forward(self, u: Float[Tensor, "batch channels points"]) -> Float[Tensor, "batch out points"]:
+        """Output functions at the same points."""
+        coords = grid_points(u.shape[2:]).to(u)
+        return self.net(u.mT, coords).mT
