@@ -290,7 +290,7 @@ def mgno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: s
     """As many levels as halve the grid down to two points, five at the most."""
     from .mgno.model import BOUNDARIES, MgNO
 
-    levels = min(5, min(size).bit_length() - 1)
+    levels = min(5, (min(size) - 1).bit_length())
     smoothing = [(1, 0)] * (levels - 1) + [(2, 0)]
     kind = boundary if boundary in BOUNDARIES else "neumann"
     return MgNO(in_channels, out_channels, width, smoothing=smoothing, boundary=kind, ndim=len(size))
