@@ -86,7 +86,8 @@ def _row(entry: Mapping[str, Any], others: Sequence[str], places: Sequence[str],
         "seconds": _told(entry["seconds"]),
         "inference": _told(entry["inference_ms"]),
         "elsewhere": [
-            _told(entry["elsewhere"].get(place)) or {"mean": "" if entry["transfers"] else "no claim", "ends": ""}
+            _told(entry["elsewhere"].get(place))
+            or {"mean": "refuses" if entry["transfers"] else "no claim", "ends": ""}
             for place in places
         ],
         "front": [COSTS[cost] for cost, on in entry["front"].items() if on],

@@ -93,7 +93,7 @@ class Model:
         build: `(*, width, **shape) -> nn.Module`, its size growing with `width` (a whole number from 1); raises
             `Unsuitable` for shapes that it cannot take.
         about: one sentence for the table.
-        transfers: whether it claims to work on the task's `elsewhere` without training there.
+        transfers: whether it claims to work on the task's `elsewhere` without training there; a ValueError refuses.
         widest: the largest width that is tried.
     """
 
@@ -226,7 +226,10 @@ def _trial(comparison: Comparison, task: Task, t: Trial) -> None:
         known = {**here, **validate()}
         t.row(**{name: None if fitted.diverged else value for name, value in known.items()}, inference_ms=took)
         for place, rows in splits.elsewhere.items() if spec.transfers else ():
-            there = comparison.score(model, rows)
+            try:
+                there = comparison.score(model, rows)
+            except ValueError:  # how a model refuses a shape
+                continue
             t.row(cell=place, **{name: None if fitted.diverged else value for name, value in there.items()})
         if comparison.pictures and t.seed == 0 and not fitted.diverged:
             for picture in comparison.pictures(model, splits):

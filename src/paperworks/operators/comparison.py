@@ -226,7 +226,7 @@ TASKS = {
         simulated("darcy", ("n_modes",)),
         grid(1, 2, "dirichlet"),
         settings=dict(n_validation=40, n_test=60),
-        smoke=dict(n_train=12, n_validation=4, n_test=4, size=16, size_elsewhere=24, n_modes=16),
+        smoke=dict(n_train=12, n_validation=4, n_test=4, size=16, size_elsewhere=32, n_modes=16),
         laptop=dict(n_train=256, size=24, size_elsewhere=48, n_modes=24),
         paper=dict(n_train=1000, n_test=200, size=85, size_elsewhere=141, n_modes=85),
     ),
@@ -245,7 +245,7 @@ TASKS = {
         simulated("navier_stokes", ("nu", "frames")),
         grid(1, 2, "periodic"),
         settings=dict(nu=1e-3),
-        smoke=dict(n_train=4, n_validation=2, n_test=2, size=16, size_elsewhere=24, frames=3),
+        smoke=dict(n_train=4, n_validation=2, n_test=2, size=16, size_elsewhere=32, frames=3),
         laptop=dict(n_train=48, n_validation=8, n_test=16, size=24, size_elsewhere=48, frames=9),
         paper=dict(n_train=1000, n_validation=100, n_test=200, size=64, size_elsewhere=128, frames=51),
     ),
@@ -347,11 +347,11 @@ def local_no(in_channels: int, out_channels: int, size: tuple[int, ...], boundar
 
 
 def kernel_unet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
-    """Kernels of three points on the grid of training, resized on others."""
+    """Kernels of five points on the grid of training, resized on others."""
     from .nn_to_no import KernelUNet
 
     plane(size)
-    sizes = dict(multipliers=(1, 2), kernel_size=3, n_blocks=1)
+    sizes = dict(multipliers=(1, 2), kernel_size=5, n_blocks=1)
     return KernelUNet(in_channels, out_channels, width, interpolate=True, base_resolution=size[0], **sizes)
 
 
