@@ -70,7 +70,8 @@ def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
         for status in ("not supported", "inconclusive")
     )
     if not failed and not open_:
-        return "The control holds." if len(controls) == 1 else f"All {len(controls)} controls hold."
+        all_of_them = {1: "The control holds.", 2: "Both controls hold."}
+        return all_of_them.get(len(controls), f"All {len(controls)} controls hold.")
     told = [f"it fails the control “{claim}”" for claim in failed]
     told += [f"the control “{claim}” is undecided" for claim in open_]
     text = "; ".join(told)
@@ -139,6 +140,7 @@ def claim_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "text": effect_text(verdict["scale"], verdict["effect"]),
         "interval_text": interval_text(verdict["scale"], verdict.get("interval")),
         "needs": needs_text(verdict),
+        "where": parts[0].get("cell") if len(parts) == 1 else None,
         "strip": Markup(strip(verdict, weakest, _described(verdict, weakest))),
         "parts": parts,
         "costs": verdict.get("costs") or {},
