@@ -219,18 +219,21 @@ def _trial(comparison: Comparison, task: Task, t: Trial) -> None:
         validate=validate,
         validate_every=max(1, s.steps // 10),
     )
+
+    def finished(scores: Mapping[str, float]) -> dict[str, Any]:
+        return {name: None if fitted.diverged else value for name, value in scores.items()}
+
     model.eval()
     with torch.no_grad():
         here = comparison.score(model, splits.test)
         took = _milliseconds(*comparison.infer(model, splits.test), t.device)
-        known = {**here, **validate()}
-        t.row(**{name: None if fitted.diverged else value for name, value in known.items()}, inference_ms=took)
+        t.row(**finished({**here, **validate()}), inference_ms=took)
         for place, rows in splits.elsewhere.items() if spec.transfers else ():
             try:
                 there = comparison.score(model, rows)
             except ValueError:  # how a model refuses a shape
                 continue
-            t.row(cell=place, **{name: None if fitted.diverged else value for name, value in there.items()})
+            t.row(cell=place, **finished(there))
         if comparison.pictures and t.seed == 0 and not fitted.diverged:
             for picture in comparison.pictures(model, splits):
                 t.picture(**picture)

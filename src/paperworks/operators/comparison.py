@@ -157,8 +157,8 @@ def _simulated(
     ]
     elsewhere = simulate(problem, counts[2], seed=seed + 2 * DATA_SEED, size=other, **dict(options))
     name = " × ".join([str(other)] * len(elsewhere.bc))
-    pairs = [as_pairs(data) for data in drawn]
-    return splits_of(*pairs, drawn[0].bc[0], {name: as_pairs(elsewhere)})
+    train, validation, test = (as_pairs(data) for data in drawn)
+    return splits_of(train, validation, test, drawn[0].bc[0], {name: as_pairs(elsewhere)})
 
 
 def grid(channels: int, dims: int, boundary: str) -> Any:
@@ -308,14 +308,14 @@ def scot(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: s
     from .drift_net import DRIFTNet
 
     side = square(size, 4)
-    periodic = boundary == "periodic"
-    window = dict(mixer="window", num_heads=(2, 4), window_size=max(2, side // 4), periodic_windows=periodic)
+    window: dict[str, Any] = dict(mixer="window", num_heads=(2, 4), window_size=max(2, side // 4))
+    window["periodic_windows"] = boundary == "periodic"
     return DRIFTNet(in_channels, out_channels, side, **_stages(boundary, 2 * width), **window)
 
 
 def _stages(boundary: str, embed_dim: int) -> dict[str, Any]:
     padding = "circular" if boundary == "periodic" else "zeros"
-    sizes = dict(patch_size=2, embed_dim=embed_dim, depths=(2, 2), skip_blocks=(1, 0), gate_hidden=16)
+    sizes: dict[str, Any] = dict(patch_size=2, embed_dim=embed_dim, depths=(2, 2), skip_blocks=(1, 0), gate_hidden=16)
     return sizes | dict(padding=padding, time_conditioned=False)
 
 
@@ -351,7 +351,7 @@ def kernel_unet(in_channels: int, out_channels: int, size: tuple[int, ...], boun
     from .nn_to_no import KernelUNet
 
     plane(size)
-    sizes = dict(multipliers=(1, 2), kernel_size=5, n_blocks=1)
+    sizes: dict[str, Any] = dict(multipliers=(1, 2), kernel_size=5, n_blocks=1)
     return KernelUNet(in_channels, out_channels, width, interpolate=True, base_resolution=size[0], **sizes)
 
 
@@ -369,8 +369,8 @@ def vit_no(in_channels: int, out_channels: int, size: tuple[int, ...], boundary:
 
     divisible(size, 4)
     channels = 4 * width
-    sizes = dict(patches=4, modes=(4, 4), smoothing=8, d_model=channels, heads=4, layers=4, ff=2 * channels)
-    return ViTNeuralOperator(in_channels, out_channels, **sizes)
+    sizes: dict[str, Any] = dict(patches=4, modes=(4, 4), smoothing=8, heads=4, layers=4)
+    return ViTNeuralOperator(in_channels, out_channels, d_model=channels, ff=2 * channels, **sizes)
 
 
 def fano(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
@@ -379,8 +379,8 @@ def fano(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: s
 
     divisible(size, 4)
     channels = 2 * width
-    sizes = dict(patches=4, modes=(2, 2), d_model=channels, heads=2, layers=4, ff=2 * channels)
-    return FourierAttentionNeuralOperator(in_channels, out_channels, **sizes)
+    sizes: dict[str, Any] = dict(patches=4, modes=(2, 2), heads=2, layers=4)
+    return FourierAttentionNeuralOperator(in_channels, out_channels, d_model=channels, ff=2 * channels, **sizes)
 
 
 def tno(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:

@@ -228,8 +228,8 @@ def _colours(ends: list[float]) -> str:
 def _smaller_map(values: Tensor) -> Tensor:
     """At most 64 points a side, averaged over what falls into one."""
     values = values.detach().float().cpu()
-    size = tuple(min(side, LARGEST) for side in values.shape)
-    return F.adaptive_avg_pool2d(values[None, None], size)[0, 0] if size != tuple(values.shape) else values
+    size = (min(values.shape[0], LARGEST), min(values.shape[1], LARGEST))
+    return F.adaptive_avg_pool2d(values[None, None], size)[0, 0] if size != values.shape else values
 
 
 def _smaller_curve(values: Tensor) -> Tensor:
