@@ -475,8 +475,11 @@ def compare(
         console = Console()
         console.print(_comparison_table(report.result["comparison"]))
         console.print(_plain(report.result["comparison"]["sentence"]), style="bold")
+        reasons: dict[str, list[str]] = {}
         for item in report.result["comparison"]["left_out"]:
-            console.print(f"left out: {item['model']}, it {_plain(item['why'])}", style="dim")
+            reasons.setdefault(item["why"], []).append(item["model"])
+        for why, names in reasons.items():
+            console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
         print(f"Report: {page.resolve()}")
     for failure in report.failures:
         print(

@@ -58,7 +58,7 @@ def test_a_comparison_holds_every_part(plausible, tmp_path):
     for entry in result["comparison"]["models"]:
         assert f"{entry['parameters']:,}" in page.text
         assert entry["about"] in page.text
-    assert "cube, it takes fields in three dimensions" in page.text
+    assert "Left out: cube (takes fields in three dimensions)." in page.text
     assert page.text.count("no claim") == 3
     assert result["command"] in page.text
     link = next(a for a in page.addresses if a.startswith("data:application/json;base64,"))

@@ -40,6 +40,9 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
     order = list(dict.fromkeys(entry["model"] for entry in entries))
     marks = {model: Markup(figures.mark(place, model)) for place, model in enumerate(order)}
     about = {entry["model"]: entry["about"] for entry in entries}
+    reasons: dict[str, list[str]] = {}
+    for item in compared["left_out"]:
+        reasons.setdefault(item["why"], []).append(item["model"])
     text = json.dumps(result, ensure_ascii=False)
     study = study_view({**result["studies"][0], "arms": order}, trials, [])
     study["pictures"].sort(key=lambda picture: order.index(picture["arm"]))
@@ -49,6 +52,7 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
         "compared": compared,
         "metric": metric,
         "several": several,
+        "reasons": reasons,
         "pareto": [
             {"cost": name, "svg": Markup(_pareto(entries, order, cost, name, metric))} for cost, name in COSTS.items()
         ],
