@@ -35,6 +35,7 @@ def test_axes_of_different_sizes_are_counted_in_the_same_waves():
     torch.testing.assert_close(power_spectrum(along_x, 2), power_spectrum(along_y, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("times", [1, 5])
 def test_every_kind_of_data_is_drawn(tmp_path, dims, times):

@@ -169,6 +169,7 @@ def test_several_channels_weigh_alike():
     assert module.relative_l2(guess, target, size).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".npz", ".h5"])
 @pytest.mark.parametrize("problem", ["darcy", "burgers"])
 def test_fit_and_predict_come_back_in_the_same_layout(tmp_path, problem, ending):
@@ -194,6 +195,7 @@ def test_fit_and_predict_come_back_in_the_same_layout(tmp_path, problem, ending)
     assert report["metrics"]["test"]["relative_l2"] == pytest.approx(float(error), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error(tmp_path):
     source = saved(tmp_path, **SERIES)
     errors = []
@@ -268,7 +270,7 @@ def test_what_cannot_be_learned_or_predicted_is_refused(tmp_path):
 
 
 def test_models_with_a_call_of_their_own(tmp_path):
-    wrapped = field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x))
+    wrapped = replace(field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x)), draw=None)
     source = saved(tmp_path, **SERIES)
     report = fit_files(wrapped, source, tmp_path / "model", settings={**SETTINGS, "lr": 1e-8})
     assert report["metrics"]["train"]["relative_l2"] < 2

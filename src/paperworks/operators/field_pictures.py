@@ -62,9 +62,10 @@ def draw_fields(
         columns = [(f"sample {i}", None if given is None else given[i], truth[i, 0], guess[i, 0]) for i in shown]
     with_input = columns[0][1] is not None
     rows = (1 if dims == 1 else 2) + 1 + with_input
-    figure = Figure(figsize=(2.4 * len(columns) + 0.8, 1.9 * rows + 2.6), layout="constrained", dpi=90)
+    figure = Figure(figsize=(2.4 * len(columns) + 0.8, 1.9 * rows + 2.6), dpi=90)
     parts: Any = figure.subfigures(2, 1, height_ratios=[1.9 * rows, 2.6])
     upper, lower = parts
+    upper.subplots_adjust(0.07, 0.06 if dims == 1 else 0.02, 0.97, 1 - 0.12 / rows, 0.3 if dims == 1 else 0.12, 0.2)
     axes = upper.subplots(rows, len(columns), squeeze=False)
     for column, (title, source, true, told) in enumerate(columns):
         panels = [(names[0], source)] if source is not None else []
@@ -128,6 +129,7 @@ def _lines(axes: Any, x: Tensor, lines: dict[str, tuple[Tensor, str]], label: st
 
 def _curves(figure: Any, truth: Tensor, guess: Tensor, dims: int, series: bool) -> None:
     """Spectra of the last frame, mean over samples; and the error against time."""
+    figure.subplots_adjust(0.08, 0.2, 0.98, 0.94, 0.22)
     axes = figure.subplots(1, 1 + series, squeeze=False)[0]
     for values, colour, name in (
         (truth, TRUTH, "truth"),
