@@ -9,9 +9,13 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
+    from .field_files import open_fields as open_fields
+    from .field_writing import save_fields as save_fields
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -19,9 +23,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Chebyshev": ".function_spaces",
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
+        "Fields": ".pde_data",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "open_fields": ".field_files",
+        "save_fields": ".field_writing",
+        "simulate": ".pde_data",
     },
 )
