@@ -320,10 +320,17 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def numbers_table(folder):
+    rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
+    (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    return folder / "numbers.csv", ".csv"
+
+
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
     "mgno": coefficients_and_solutions,
+    "mip": numbers_table,
     "modular_addition": operation_table,
     "noprop": labelled_table,
     "sinenet": flow_file,
