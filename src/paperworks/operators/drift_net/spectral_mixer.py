@@ -103,10 +103,15 @@ class RadialBandGate(nn.Module):
         self.hidden, self.out = nn.Linear(num_bands, hidden), nn.Linear(hidden, num_bands)
 
     def forward(self, means: Float[Tensor, "batch bands channels"]) -> Float[Tensor, "batch bands channels"]:
-        """Means of |F| in every band -> alpha of every band."""
-        hidden, out = (layer.to(means.dtype) for layer in (self.hidden.weight, self.out.weight))
-        between = F.relu(F.linear(means.mT, hidden, self.hidden.bias.to(means.dtype)))
-        return F.linear(between, out, self.out.bias.to(means.dtype)).sigmoid().mT
+        """Means of |F| in every band -> alpha of every band, channels innermost as they come."""
+        hidden = _columns(self.hidden, means).relu_()
+        return _columns(self.out, hidden).sigmoid_()
+
+
+def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
+    """W x + b for x (batch, in, columns): a linear layer that finds its features on the axis before the last."""
+    weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+    return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x)
 
 
 class SpectralMixer2d(nn.Module):
@@ -190,13 +195,17 @@ class SpectralMixer2d(nn.Module):
 
     def gates(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch bands channels"]:
         """alpha of every band from the amplitudes of a spectrum."""
-        amplitude = (z[:, 0].square() + z[:, 1].square() + 1e-30).sqrt()  # an amplitude of 0 has the gradient 0
+        real, imaginary = z.unbind(1)
+        tiny = z.new_full((), 1e-30)  # an amplitude of 0 has the gradient 0
+        amplitude = torch.addcmul(torch.addcmul(tiny, real, real), imaginary, imaginary).sqrt_()
         return self.gate(torch.matmul(self._table("band_mean", z), amplitude.flatten(1, 2)))
 
     def mixed(self, low: Float[Tensor, "batch 2 rows columns channels"]) -> Tensor:
         """W F of the low block, complex, in real arithmetic: one product with both parts of W."""
-        parts = F.linear(low, self.weight.flatten(0, 1).to(low.dtype)).unflatten(-1, (2, self.dim))
-        (rr, ri), (ir, ii) = (part.unbind(-2) for part in parts.unbind(1))
+        parts = F.linear(low, self.weight.flatten(0, 1).to(low.dtype))
+        of_real, of_imaginary = parts.unbind(1)
+        rr, ri = of_real.split(self.dim, -1)
+        ir, ii = of_imaginary.split(self.dim, -1)
         return torch.stack([rr - ii, ir + ri], 1)
 
     def fused(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch 2 h m channels"]:
@@ -204,7 +213,7 @@ class SpectralMixer2d(nn.Module):
         alpha = torch.matmul(self._table("band_one_hot", z), self.gates(z))
         alpha = alpha.view(len(z), 1, *z.shape[2:])
         rows, columns = self.low_rows, self.low_columns
-        out = z - alpha * z
+        out = torch.addcmul(z, alpha, z, value=-1)
         if rows and columns:
             low = self.mixed(z[:, :, :rows, :columns])
             out[:, :, :rows, :columns] = alpha[:, :, :rows, :columns] * low
@@ -214,14 +223,33 @@ class SpectralMixer2d(nn.Module):
         """Spectral, local and pointwise parts, summed; the block's norm follows outside."""
         check_shape("x", x, ("batch", self.size, self.size, self.dim))
         self._count(x)
-        with torch.autocast(x.device.type, enabled=False):  # a transform in half precision loses the small modes
-            wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-            spectral = self.field(self.fused(self.spectrum(wide)))
-        local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding).permute(0, 2, 3, 1)
-        return spectral.to(x.dtype) + local + self.linear(x)
+        if x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type):
+            spectral = self.field(self.fused(self.spectrum(x)))
+        else:  # a transform in half precision loses the small modes
+            with torch.autocast(x.device.type, enabled=False):
+                spectral = self.field(self.fused(self.spectrum(x if x.dtype == torch.float64 else x.float())))
+        # the linear layer's bias rides on the convolution, and the sum on the product
+        local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding, self.linear.bias).permute(0, 2, 3, 1)
+        rest = (spectral + local).to(x.dtype).view(-1, self.dim)
+        return torch.addmm(rest, x.reshape(-1, self.dim), self.linear.weight.T).view(x.shape)
 
     def _count(self, x: Tensor) -> None:
         """An FFT's operations, 2.5 n log2 n for n real points each way, where torch's counter does not see them."""
         if not torch.compiler.is_compiling() and self.size > DENSE:
             points = self.size**2
             add_operations(2 * 2.5 * len(x) * self.dim * points * math.log2(points), "Fourier transforms")
+
+
+class LocalMixer2d(nn.Module):
+    """The spectral mixer without its spectrum, depthwise 3x3 (X) + linear (X): what the rest of the block can do."""
+
+    def __init__(self, dim: int, size: int, padding: str = "zeros"):
+        super().__init__()
+        self.dim, self.size, self.padding = dim, size, padding
+        self.local = nn.Conv2d(dim, dim, 3, groups=dim, bias=False)
+        self.linear = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "batch h w channels"]) -> Float[Tensor, "batch h w channels"]:
+        """Tokens to tokens."""
+        check_shape("x", x, ("batch", self.size, self.size, self.dim))
+        return convolve(self.local, x.permute(0, 3, 1, 2), self.padding).permute(0, 2, 3, 1) + self.linear(x)
