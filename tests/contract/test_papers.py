@@ -287,6 +287,12 @@ def operator_file(folder):
     return folder / "pairs.npz", ".npz"
 
 
+def coefficients_and_solutions(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "darcy.npz", a=rng.random((8, 9, 8)), u=rng.normal(size=(8, 9, 8)))
+    return folder / "darcy.npz", ".npz"
+
+
 def photos(folder):
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -313,6 +319,7 @@ def operation_table(folder):
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
+    "mgno": coefficients_and_solutions,
     "modular_addition": operation_table,
     "noprop": labelled_table,
 }

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
+    from .field_files import open_fields as open_fields
+    from .field_writing import save_fields as save_fields
     from .fno import FNO as FNO
     from .fno import SpectralConv as SpectralConv
     from .function_spaces import GRF as GRF
@@ -36,6 +38,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PowerSeries": ".function_spaces",
         "SpectralConv": ".fno",
         "UNet": ".unet",
+        "open_fields": ".field_files",
+        "save_fields": ".field_writing",
         "simulate": ".pde_data",
     },
 )

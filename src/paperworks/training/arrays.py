@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     if head.startswith(b"\x89HDF"):
         return _hdf5(path)
     if path.suffix.lower() == ".mat":
-        return _mat(path)
+        return _hdf5(path) if head.startswith(b"MATLAB 7") and _holds_hdf5(path) else _mat(path)
     raise DataFileError(f"{path} is no HDF5 file (it begins with {head!r})")
 
 
@@ -52,7 +53,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
                     f"{path} holds {stored:,} bytes that expand to {size:,}; those are no honest arrays"
                 )
             return {info.filename.removesuffix(".npy"): _npy(path, archive, info) for info in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, TokenError) as error:
         if isinstance(error, DataFileError):
             raise
         raise DataFileError(f"{path} is damaged or no .npz file: {error}; write it again with numpy.savez") from error
@@ -90,6 +91,13 @@ def check_size(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> Non
         raise DataFileError(f"{path}: '{name}' announces {size:,} bytes (shape {shape}); at most {LARGEST:,} are read")
 
 
+def _holds_hdf5(path: Path) -> bool:
+    """Whether HDF5 follows the 512 bytes that MATLAB puts before it (its format 7.3)."""
+    import h5py
+
+    return bool(h5py.is_hdf5(path))
+
+
 def _hdf5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
@@ -105,7 +113,8 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
                     stored = item.id.get_storage_size()
                     if item.nbytes > 2**26 and item.nbytes > EXPANSION * max(1, stored):
                         raise DataFileError(f"{path}: '{name}' announces {item.nbytes:,} bytes but stores {stored:,}")
-                    found[name] = item[()]
+                    # MATLAB stores its arrays with their axes in reverse
+                    found[name] = np.asarray(item[()]).T if "MATLAB_class" in item.attrs else item[()]
 
             file.visititems(visit)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
