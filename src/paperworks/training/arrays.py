@@ -1,6 +1,7 @@
 """Named arrays out of a user's `.npz`, HDF5 or `.mat` file, without pickle and without trusting announced sizes."""
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -124,10 +125,57 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+MATLAB_SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes of a number by its type's code
+
+
+def _check_matlab5(path: Path) -> None:
+    """Refuse a version 5 file whose numeric arrays contradict their headers, on which scipy's reader would crash."""
+    with path.open("rb") as file:
+        head = file.read(128)
+        if not head.startswith(b"MATLAB 5.0") or head[126:128] not in (b"IM", b"MI"):
+            return
+        order = "<" if head[126:128] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            after = file.tell() + size
+            start = file.read(min(size, 4096))
+            if kind == 15:
+                start = zlib.decompressobj().decompress(start, 4096)
+                kind, start = struct.unpack(f"{order}I", start[:4])[0], start[8:]
+            if kind == 14:
+                _check_matrix(path, start, order)
+            file.seek(after)
+
+
+def _check_matrix(path: Path, content: bytes, order: str) -> None:
+    place, flags, parts = 0, 0, []
+    for _ in range(4):  # flags, sizes, name, numbers
+        kind, size = struct.unpack_from(f"{order}2I", content, place)
+        if kind >> 16:  # the short form: a number of at most four bytes beside its tag
+            kind, size, begins, place = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        else:
+            begins, place = place + 8, place + 8 + -(-size // 8) * 8
+        parts.append((kind, size, content[begins : begins + size]))
+        if len(parts) == 1:
+            (flags,) = struct.unpack_from(f"{order}I", parts[0][2])
+            if not 6 <= flags & 0xFF <= 15:  # a cell, a structure or text, which nobody asks for
+                return
+    (_, _, sizes), (kind, size, _) = parts[1], parts[3]
+    name = parts[2][2].decode("latin-1")
+    shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
+    if flags & 0x800:
+        raise DataFileError(f"{path}: '{name}' holds complex numbers, expected real ones")
+    if kind not in MATLAB_SIZES or size != math.prod(shape) * MATLAB_SIZES[kind]:
+        raise DataFileError(
+            f"{path} is damaged: '{name}' of shape {shape} has {size:,} bytes of numbers of type {kind}"
+        )
+
+
 def _mat(path: Path) -> dict[str, np.ndarray]:
     from scipy.io import loadmat, whosmat
 
     try:
+        _check_matlab5(path)
         kinds = {"double": 8, "single": 4, "logical": 1} | {
             f"{u}int{n}": n // 8 for u in ("", "u") for n in (8, 16, 32, 64)
         }
