@@ -1,4 +1,4 @@
-"""Compare DRIFT-Net and scOT with the authors' code: `python benchmarks/parity/drift_net.py --official PATH [--record]`.
+"""Compare DRIFT-Net and scOT with the authors' code: `benchmarks/parity/drift_net.py --official PATH [--record]`.
 
 PATH is a checkout of cruiseresearchgroup/DRIFT-Net; its model needs `transformers` 4.36 (an environment of its own,
 since that version wants an older huggingface_hub). All weights, norms, biases and scales of the authors' model are

@@ -230,7 +230,7 @@ class SpectralMixer2d(nn.Module):
                 spectral = self.field(self.fused(self.spectrum(x if x.dtype == torch.float64 else x.float())))
         # the linear layer's bias rides on the convolution, and the sum on the product
         local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding, self.linear.bias).permute(0, 2, 3, 1)
-        rest = (spectral + local).to(x.dtype).view(-1, self.dim)
+        rest = (spectral + local).to(x.dtype).reshape(-1, self.dim)
         return torch.addmm(rest, x.reshape(-1, self.dim), self.linear.weight.T).view(x.shape)
 
     def _count(self, x: Tensor) -> None:
