@@ -9,6 +9,7 @@ from paperworks.operators import DRIFTNet, SpectralMixer2d
 from paperworks.operators.drift_net import (
     ConditionalLayerNorm,
     FrequencyWeightedLoss,
+    GateDistillation,
     PatchMerging,
     PatchUnmerging,
     RelativeLpLoss,
@@ -443,3 +444,23 @@ def test_missing_time_is_refused_with_what_to_do():
         net(torch.randn(1, 1, 16, 16))
     with pytest.raises(ValueError, match=r"time: expected shape \(1\), given \(2,\)"):
         net(torch.randn(1, 1, 16, 16), torch.ones(2))
+
+
+def test_distillation_draws_the_students_gate_to_the_teachers():
+    torch.manual_seed(0)
+    net = DRIFTNet(1, 1, **SMALL)
+    distil = GateDistillation(net, init_std=1.0)
+    x, target, t = torch.randn(2, 1, 16, 16), torch.randn(2, 1, 16, 16), torch.ones(2)
+    out, gap = distil(net, x, t, target)
+    torch.testing.assert_close(out, net(x, t))
+    assert float(gap) > 0
+    gap.backward()
+    gate = net.decoder[1][0].mixer.gate
+    assert all(p.grad.abs().sum() > 0 for p in gate.parameters())
+    assert not list(distil.parameters())
+    for blocks in net.decoder:  # a gate that reads nothing is its own teacher
+        for block in blocks:
+            torch.nn.init.zeros_(block.mixer.gate.out.weight)
+    assert float(distil(net, x, t, target)[1]) == 0
+    with pytest.raises(ValueError, match="mixer"):
+        GateDistillation(DRIFTNet(1, 1, mixer="window", **SMALL))

@@ -1,5 +1,6 @@
 """DRIFT-Net (arXiv 2509.24868): a U-shaped transformer whose attention is replaced by gated spectral mixing."""
 
+from .distillation import GateDistillation
 from .losses import FrequencyWeightedLoss, RelativeLpLoss, radial_spectrum
 from .model import (
     DRIFTNet,
@@ -20,6 +21,7 @@ __all__ = [
     "ConditionalLayerNorm",
     "DRIFTNet",
     "FrequencyWeightedLoss",
+    "GateDistillation",
     "PatchMerging",
     "PatchUnmerging",
     "RadialBandGate",

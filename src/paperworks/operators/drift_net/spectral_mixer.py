@@ -200,6 +200,11 @@ class SpectralMixer2d(nn.Module):
         amplitude = torch.addcmul(torch.addcmul(tiny, real, real), imaginary, imaginary).sqrt_()
         return self.gate(torch.matmul(self._table("band_mean", z), amplitude.flatten(1, 2)))
 
+    def mean_gate(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch channels"]:
+        """alpha averaged over the stored frequencies."""
+        share = self._table("band_one_hot", z).mean(0)
+        return torch.einsum("k,bkc->bc", share, self.gates(z))
+
     def mixed(self, low: Float[Tensor, "batch 2 rows columns channels"]) -> Tensor:
         """W F of the low block, complex, in real arithmetic: one product with both parts of W."""
         parts = F.linear(low, self.weight.flatten(0, 1).to(low.dtype))
