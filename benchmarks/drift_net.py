@@ -73,7 +73,7 @@ def pair(authors: Any, size: int, dim: int) -> tuple[Callable[[], Tensor], Calla
     theirs = authors.SpectralWaveletGateBlock(config, dim, size)
     ours, norm = SpectralMixer2d(dim, size, layout="reference"), ConditionalLayerNorm(dim)
     with torch.no_grad():
-        ours.weight.copy_(torch.stack([theirs.weight.real, theirs.weight.imag]))
+        ours.weight.copy_(torch.view_as_real(theirs.weight))
     named = {"local": theirs.conv_local, "linear": theirs.linear}
     for name, module in named.items():
         getattr(ours, name).load_state_dict(module.state_dict())

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from paperworks.measure import count_parameters
+from paperworks.measure import count_operations, count_parameters
 from paperworks.operators import DRIFTNet, SpectralMixer2d
 from paperworks.operators.drift_net import (
     ConditionalLayerNorm,
@@ -22,6 +22,7 @@ from paperworks.operators.drift_net import (
 from paperworks.operators.drift_net.losses import frequency_weights
 from paperworks.operators.drift_net.patches import padded
 from paperworks.operators.drift_net.spectral_mixer import (
+    CUTOFF,
     DENSE,
     band_weights,
     low_block,
@@ -44,7 +45,7 @@ def identity_mixer(dim, size, alpha, **settings):
     """W = 1 and a constant gate."""
     mixer = only_spectral(SpectralMixer2d(dim, size, **settings))
     with torch.no_grad():
-        mixer.weight.copy_(torch.stack([torch.eye(dim), torch.zeros(dim, dim)]))
+        mixer.weight.copy_(torch.stack([torch.eye(dim), torch.zeros(dim, dim)], -1))
         mixer.gate.out.weight.zero_()
         mixer.gate.out.bias.fill_(math.log(alpha / (1 - alpha)) if alpha < 1 else 100.0)
     return mixer
@@ -68,7 +69,7 @@ def slow_mixer(mixer, x):
     means = torch.stack([(f.abs() * weight).sum((2, 3)) for weight in weights], -1)
     gate = mixer.gate
     alpha = torch.sigmoid(gate.out(F.relu(gate.hidden(means))))[..., bands]
-    v = torch.einsum("oi,bihw->bohw", torch.complex(*mixer.weight), f)
+    v = torch.einsum("oi,bihw->bohw", torch.view_as_complex(mixer.weight), f)
     out = torch.fft.irfft2(torch.where(low, alpha * v, (1 - alpha) * f), s=(size, size), norm="forward")
     return out.permute(0, 2, 3, 1)
 
@@ -88,6 +89,24 @@ def test_float32_tables_serve_float32_and_finer_precision_makes_its_own():
         exact = slow_mixer(mixer, x)
         assert (mixer(x) - exact).abs().max() < 1e-12
         assert (mixer.float()(x.float()) - exact).abs().max() < 1e-5
+
+
+def test_complex_products_count_as_four_real_ones():
+    counts = []
+    for cutoff in (0.0, CUTOFF):
+        mixer, x = SpectralMixer2d(6, 16, cutoff=cutoff), torch.randn(2, 16, 16, 6)
+        counts.append(count_operations(lambda: mixer(x).sum(), backward=False))  # noqa: B023
+    rows, columns = low_block(16, "centered")
+    assert counts[1] - counts[0] == 8 * 2 * rows * columns * 36
+
+
+def test_half_precision_transforms_in_float32():
+    mixer, x = random_mixer(4, 16).float(), torch.randn(1, 16, 16, 4)
+    with torch.no_grad():
+        exact = mixer(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (mixer(x).float() - exact).norm() < 0.01 * exact.norm()
+        assert (mixer.bfloat16()(x.bfloat16()).float() - exact).norm() < 0.03 * exact.norm()
 
 
 def test_half_gate_and_identity_matrix_halve_the_field():
@@ -171,7 +190,7 @@ def test_centered_mixer_with_a_real_matrix_has_all_symmetries_of_the_square():
     with torch.no_grad():
         half_turn = torch.roll(torch.flip(mixer(x), (1, 2)), (1, 1), (1, 2))
         assert (mixer(turned) - half_turn).abs().max() > 1e-3
-        mixer.weight[1].zero_()
+        mixer.weight[..., 1].zero_()
         half_turn = torch.roll(torch.flip(mixer(x), (1, 2)), (1, 1), (1, 2))
         assert (mixer(turned) - half_turn).abs().max() < 1e-12
         assert (mixer(x.transpose(1, 2)) - mixer(x).transpose(1, 2)).abs().max() < 1e-12
@@ -398,7 +417,7 @@ def official_names(net):
                 tail = tail.replace(ours, name_there)
             tail = f"layers.{stage}.blocks.{block}.{tail}"
             if tail.endswith("attention.weight"):
-                tensor = torch.complex(*tensor)
+                tensor = torch.view_as_complex(tensor)
                 state[f"{part}.{tail.replace('weight', 'kx')}"] = torch.tensor(0.25)
         state[f"{theirs}.{tail}"] = tensor
     return state | {"decoder.layers.0.U_true_conv.weight": torch.zeros(8, 1, 1, 1)}
@@ -453,7 +472,7 @@ def test_distillation_draws_the_students_gate_to_the_teachers():
     x, target, t = torch.randn(2, 1, 16, 16), torch.randn(2, 1, 16, 16), torch.ones(2)
     out, gap = distil(net, x, t, target)
     torch.testing.assert_close(out, net(x, t))
-    assert float(gap) > 0
+    assert gap.item() > 0
     gap.backward()
     gate = net.decoder[1][0].mixer.gate
     assert all(p.grad.abs().sum() > 0 for p in gate.parameters())
@@ -461,6 +480,6 @@ def test_distillation_draws_the_students_gate_to_the_teachers():
     for blocks in net.decoder:  # a gate that reads nothing is its own teacher
         for block in blocks:
             torch.nn.init.zeros_(block.mixer.gate.out.weight)
-    assert float(distil(net, x, t, target)[1]) == 0
+    assert distil(net, x, t, target)[1].item() == 0
     with pytest.raises(ValueError, match="mixer"):
         GateDistillation(DRIFTNet(1, 1, mixer="window", **SMALL))

@@ -226,7 +226,7 @@ class DRIFTNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2509.248
                 self._check_cutoff(name, tensor)
                 continue
             if name.endswith("attention.weight"):
-                tensor = torch.stack([tensor.real, tensor.imag])
+                tensor = torch.view_as_real(tensor)
             renamed[self._our_name(name)] = tensor
         try:
             self.load_state_dict(renamed, strict=True)

@@ -114,6 +114,11 @@ def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
     return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x)
 
 
+def _each(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x for every x (batch, in, columns)."""
+    return torch.bmm(matrix.expand(len(x), -1, -1), x)
+
+
 class SpectralMixer2d(nn.Module):
     """Tokens on a square grid to tokens on it: (batch, size, size, dim) -> the same.
 
@@ -147,7 +152,7 @@ class SpectralMixer2d(nn.Module):
             raise ValueError(f"cutoff: a share from 0 to 1, given {cutoff}")
         self.dim, self.size, self.layout, self.padding = dim, size, layout, padding
         self.num_bands, self.cutoff = num_bands, cutoff
-        self.weight = nn.Parameter(init_std * torch.randn(2, dim, dim))  # real, imaginary; out, in
+        self.weight = nn.Parameter(init_std * torch.randn(dim, dim, 2))  # out, in; real, imaginary
         self.gate = RadialBandGate(num_bands, gate_hidden)
         self.local = nn.Conv2d(dim, dim, 3, groups=dim, bias=False)
         self.linear = nn.Linear(dim, dim)
@@ -176,8 +181,8 @@ class SpectralMixer2d(nn.Module):
         """rfft2, norm "forward", as planes, the rows in the order of `row_order`."""
         if self.size <= DENSE:
             batch, h, _, c = x.shape
-            lines = torch.matmul(self._table("along", x), x)  # (batch, h, 2 m, c)
-            planes = torch.matmul(self._table("across", x), lines.view(batch, 2 * h, -1))
+            lines = _each(self._table("along", x), x.reshape(batch * h, h, c))  # (batch h, 2 m, c)
+            planes = _each(self._table("across", x), lines.view(batch, 2 * h, -1))
             return planes.view(batch, 2, h, -1, c)
         z = torch.fft.rfft2(x, dim=(1, 2), norm="forward")
         z = torch.stack([z.real, z.imag], 1)
@@ -187,18 +192,19 @@ class SpectralMixer2d(nn.Module):
         """The inverse of `spectrum`; of columns that are their own conjugates only the real part counts."""
         if self.size <= DENSE:
             batch, _, h, m, c = z.shape
-            lines = torch.matmul(self._table("back_across", z), z.reshape(batch, 2 * h, m * c))
-            return torch.matmul(self._table("back_along", z), lines.view(batch, h, 2 * m, c))
+            lines = _each(self._table("back_across", z), z.reshape(batch, 2 * h, m * c))
+            return _each(self._table("back_along", z), lines.view(batch * h, 2 * m, c)).view(batch, h, h, c)
         if self.layout == "centered":
             z = torch.roll(z, min(1 - self.low_columns, 0), 2)
         return torch.fft.irfft2(torch.complex(z[:, 0], z[:, 1]), s=(self.size,) * 2, dim=(1, 2), norm="forward")
 
     def gates(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch bands channels"]:
         """alpha of every band from the amplitudes of a spectrum."""
-        real, imaginary = z.unbind(1)
+        batch, _, _, _, c = z.shape
+        real, imaginary = z.reshape(batch, 2, -1, c).unbind(1)
         tiny = z.new_full((), 1e-30)  # an amplitude of 0 has the gradient 0
         amplitude = torch.addcmul(torch.addcmul(tiny, real, real), imaginary, imaginary).sqrt_()
-        return self.gate(torch.matmul(self._table("band_mean", z), amplitude.flatten(1, 2)))
+        return self.gate(_each(self._table("band_mean", z), amplitude))
 
     def mean_gate(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch channels"]:
         """alpha averaged over the stored frequencies."""
@@ -206,21 +212,18 @@ class SpectralMixer2d(nn.Module):
         return torch.einsum("k,bkc->bc", share, self.gates(z))
 
     def mixed(self, low: Float[Tensor, "batch 2 rows columns channels"]) -> Tensor:
-        """W F of the low block, complex, in real arithmetic: one product with both parts of W."""
-        parts = F.linear(low, self.weight.flatten(0, 1).to(low.dtype))
-        of_real, of_imaginary = parts.unbind(1)
-        rr, ri = of_real.split(self.dim, -1)
-        ir, ii = of_imaginary.split(self.dim, -1)
-        return torch.stack([rr - ii, ir + ri], 1)
+        """W F of the low block, (batch, rows, columns, channels, 2)."""
+        real, imaginary = low.unbind(1)
+        weight = torch.view_as_complex(self.weight.to(low.dtype))
+        return torch.view_as_real(torch.complex(real, imaginary) @ weight.T)
 
     def fused(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch 2 h m channels"]:
         """alpha W F inside the low block, (1 - alpha) F outside."""
-        alpha = torch.matmul(self._table("band_one_hot", z), self.gates(z))
-        alpha = alpha.view(len(z), 1, *z.shape[2:])
+        alpha = _each(self._table("band_one_hot", z), self.gates(z)).view(len(z), 1, *z.shape[2:])
         rows, columns = self.low_rows, self.low_columns
         out = torch.addcmul(z, alpha, z, value=-1)
         if rows and columns:
-            low = self.mixed(z[:, :, :rows, :columns])
+            low = self.mixed(z[:, :, :rows, :columns]).permute(0, 4, 1, 2, 3)
             out[:, :, :rows, :columns] = alpha[:, :, :rows, :columns] * low
         return out
 
@@ -228,21 +231,28 @@ class SpectralMixer2d(nn.Module):
         """Spectral, local and pointwise parts, summed; the block's norm follows outside."""
         check_shape("x", x, ("batch", self.size, self.size, self.dim))
         self._count(x)
-        if x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type):
-            spectral = self.field(self.fused(self.spectrum(x)))
-        else:  # a transform in half precision loses the small modes
-            with torch.autocast(x.device.type, enabled=False):
-                spectral = self.field(self.fused(self.spectrum(x if x.dtype == torch.float64 else x.float())))
+        flat, weight = x.reshape(-1, self.dim), self.linear.weight.T
         # the linear layer's bias rides on the convolution, and the sum on the product
         local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding, self.linear.bias).permute(0, 2, 3, 1)
-        rest = (spectral + local).to(x.dtype).reshape(-1, self.dim)
-        return torch.addmm(rest, x.reshape(-1, self.dim), self.linear.weight.T).view(x.shape)
+        wide = x.dtype in (torch.float32, torch.float64)
+        if wide and not torch.is_autocast_enabled(x.device.type):
+            out = self.field(self.fused(self.spectrum(x))).add_(local)
+            return out.reshape(-1, self.dim).addmm_(flat, weight).view(x.shape)
+        with torch.autocast(x.device.type, enabled=False):  # a transform in half precision loses the small modes
+            spectral = self.field(self.fused(self.spectrum(x if wide else x.float())))
+        return torch.addmm((spectral + local).to(x.dtype).reshape(-1, self.dim), flat, weight).view(x.shape)
 
     def _count(self, x: Tensor) -> None:
-        """An FFT's operations, 2.5 n log2 n for n real points each way, where torch's counter does not see them."""
-        if not torch.compiler.is_compiling() and self.size > DENSE:
+        """Operations that torch's counter does not see: a complex multiply-add is 8 and not 2, and FFTs.
+
+        An FFT and its inverse over n real points take 2.5 n log2 n each.
+        """
+        if torch.compiler.is_compiling():
+            return
+        add_operations(6 * len(x) * self.low_rows * self.low_columns * self.dim**2, "complex products")
+        if self.size > DENSE:
             points = self.size**2
-            add_operations(2 * 2.5 * len(x) * self.dim * points * math.log2(points), "Fourier transforms")
+            add_operations(5 * len(x) * self.dim * points * math.log2(points), "Fourier transforms")
 
 
 class LocalMixer2d(nn.Module):
