@@ -124,7 +124,7 @@ def main() -> None:
         used = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in theirs.named_parameters()}
         used |= {n: p.detach() for n, p in theirs.named_parameters() if n.endswith((".kx", ".ky"))}
         twin = DRIFTNet(layout="reference", **config).double().load_official(used)
-        pairs = [(p.grad.flatten(), q.flatten()) for p, q in zip(ours.parameters(), twin.parameters(), strict=True)]
+        pairs = [(p.grad.flatten(), q.flatten()) for p, q in zip(ours.parameters(), twin.parameters(), strict=True)]  # type: ignore[union-attr]
         case = {
             "name": name,
             "max_relative_error": relative_difference(a, b),

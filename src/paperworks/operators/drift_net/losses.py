@@ -66,7 +66,8 @@ class FrequencyWeightedLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """A scalar."""
         error = torch.fft.rfft2((guess - target).float(), norm=self.norm)
-        weights = frequency_weights(*guess.shape[-2:], self.alpha).to(error.device)
+        height, width = guess.shape[-2:]
+        weights = frequency_weights(height, width, self.alpha).to(error.device)
         return self.weight * (weights * (error.real.square() + error.imag.square())).mean()
 
 
