@@ -316,9 +316,16 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def trajectories(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
+    return folder / "flow.npz", ".npz"
+
+
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
+    "drift_net": trajectories,
     "mgno": coefficients_and_solutions,
     "modular_addition": operation_table,
     "noprop": labelled_table,
