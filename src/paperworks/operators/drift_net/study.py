@@ -40,7 +40,7 @@ study = Study(
     settings=dict(problem="decaying_turbulence", interval=0.5, frames=5, simulated_size=64, weight_decay=1e-6, clip=5.0,
                   lr=3e-3),
     smoke=dict(size=16, simulated_size=32, n_train=12, n_val=4, n_test=4, frames=3, interval=0.1, patch_size=2,
-               embed_dim=8, depths=[2, 1], num_heads=[2, 4], window_size=4, skip_blocks=[1, 0], batch_size=4, steps=6,
+               embed_dim=8, depths=[2, 1], num_heads=[2, 4], window_size=4, skip_blocks=[1, 0], batch_size=4, steps=4,
                modes=4),
     laptop=dict(size=32, n_train=160, n_val=32, n_test=32, patch_size=2, embed_dim=16, depths=[2, 1, 1],
                 num_heads=[2, 4, 8], window_size=8, skip_blocks=[1, 1, 0], batch_size=8, steps=240, modes=8),
@@ -149,7 +149,7 @@ def rollout_error(net: nn.Module, fields: Tensor) -> float:
     return relative_l1(guess, fields[:, -1]).item()
 
 
-def processor_seconds(training_pass: Callable[[], Tensor], passes: int = 6) -> float:
+def processor_seconds(training_pass: Callable[[], Tensor], passes: int = 4) -> float:
     """Of one forward and backward pass, the least of a few: what else runs on the machine counts little."""
     taken = []
     for _ in range(passes):
