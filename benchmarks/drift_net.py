@@ -2,6 +2,7 @@
 
 The authors' repository is no package: say where a checkout of cruiseresearchgroup/DRIFT-Net lies in
 DRIFT_NET_OFFICIAL. Of `transformers`, which its file imports and the spectral block does without, stand-ins will do.
+The last row holds DRIFT-T against scOT-T, both ours: the paper's throughput.
 """
 
 import importlib
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from paperworks.operators.drift_net import ConditionalLayerNorm, SpectralMixer2d
+from paperworks.operators.drift_net import ConditionalLayerNorm, SpectralMixer2d, drift_tiny, scot_tiny
 from timing import interleaved
 
 PEER, BATCH = "cruiseresearchgroup/DRIFT-Net", 2
@@ -42,7 +44,12 @@ def run(rounds: int) -> list[dict[str, Any]]:
     for kind, call in (("forward", quiet), ("training", trained)):
         sides = [[call(pairs[size][side]) for size in STAGES] for side in (0, 1)]
         cases.append((f"spectral mixing, one block of every stage, {kind}", all_of(sides[0]), all_of(sides[1])))
-    return interleaved(cases, rounds, peer=PEER, peer_version=commit)
+    rows = interleaved(cases, rounds, peer=PEER, peer_version=commit)
+    x, time = torch.randn(1, 4, 128, 128), torch.ones(1)
+    drift, scot = drift_tiny(), scot_tiny()
+    name = "DRIFT-T against scOT-T of this package, 4 channels on 128x128, batch 1, training"
+    sides = [(name, trained(lambda: drift(x, time)), trained(lambda: scot(x, time)))]
+    return rows + interleaved(sides, rounds, peer="scOT-T", peer_version=version("torch"))
 
 
 def authors_module(path: Path) -> Any:
@@ -73,7 +80,7 @@ def pair(authors: Any, size: int, dim: int) -> tuple[Callable[[], Tensor], Calla
     theirs = authors.SpectralWaveletGateBlock(config, dim, size)
     ours, norm = SpectralMixer2d(dim, size, layout="reference"), ConditionalLayerNorm(dim)
     with torch.no_grad():
-        ours.weight.copy_(torch.stack([theirs.weight.real, theirs.weight.imag]))
+        ours.weight.copy_(torch.view_as_real(theirs.weight))
     named = {"local": theirs.conv_local, "linear": theirs.linear}
     for name, module in named.items():
         getattr(ours, name).load_state_dict(module.state_dict())

@@ -1,4 +1,4 @@
-"""Compare DRIFT-Net and scOT with the authors' code: `python benchmarks/parity/drift_net.py --official PATH [--record]`.
+"""Compare DRIFT-Net and scOT with the authors' code: `benchmarks/parity/drift_net.py --official PATH [--record]`.
 
 PATH is a checkout of cruiseresearchgroup/DRIFT-Net; its model needs `transformers` 4.36 (an environment of its own,
 since that version wants an older huggingface_hub). All weights, norms, biases and scales of the authors' model are
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from paperworks.operators.drift_net import DRIFTNet, FrequencyWeightedLoss, RelativeLpLoss
+from paperworks.operators.drift_net import DRIFTNet, FrequencyWeightedLoss, GateDistillation, RelativeLpLoss
 
 sys.path.insert(0, str(Path(__file__).parent))
 from parity import arguments, finish, randomise, relative_difference
@@ -79,6 +79,23 @@ def in_double(model: nn.Module) -> nn.Module:
                         else x)  # fmt: skip
 
 
+def distillation_difference(theirs: Any, ours: DRIFTNet, field: Any, time: Any, target: Any) -> float:
+    """Relative difference of the gates' loss: their training loss with and without it, and our module's."""
+    distil, losses = GateDistillation(ours).double(), []
+    for stage, layer in enumerate(theirs.decoder.layers):
+        getattr(distil, f"features{stage}").copy_(layer.U_true_conv.weight.detach().flatten(1))
+        getattr(distil, f"shift{stage}").copy_(layer.U_true_conv.bias.detach())
+    theirs.train()
+    with torch.no_grad():
+        for factor in (0.0, 1.0):
+            theirs.config.gate_distill_lambda = factor
+            losses.append(float(theirs(field, time[:, None], labels=target).loss))
+        theirs.config.gate_distill_lambda = 0.0
+        gap = float(distil(ours, field, time, target)[1])
+    theirs.eval()
+    return abs(losses[1] - losses[0] - gap) / gap
+
+
 def main() -> None:
     """Run all cases and print, or record, the result."""
     options = arguments(__doc__)
@@ -97,6 +114,9 @@ def main() -> None:
         answer = theirs(field, time[:, None], labels=target)
         a, b = ours(field, time), answer.output
         loss = RelativeLpLoss()(a, target) + FrequencyWeightedLoss(norm="forward")(a, target)
+        distillation = None
+        if config["mixer"] == "spectral" and size == 32:
+            distillation = distillation_difference(theirs, ours, field, time, target)
         weight = torch.randn_like(a)
         (a * weight).sum().backward()
         (b * weight).sum().backward()
@@ -104,7 +124,7 @@ def main() -> None:
         used = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in theirs.named_parameters()}
         used |= {n: p.detach() for n, p in theirs.named_parameters() if n.endswith((".kx", ".ky"))}
         twin = DRIFTNet(layout="reference", **config).double().load_official(used)
-        pairs = [(p.grad.flatten(), q.flatten()) for p, q in zip(ours.parameters(), twin.parameters(), strict=True)]
+        pairs = [(p.grad.flatten(), q.flatten()) for p, q in zip(ours.parameters(), twin.parameters(), strict=True)]  # type: ignore[union-attr]
         case = {
             "name": name,
             "max_relative_error": relative_difference(a, b),
@@ -115,6 +135,8 @@ def main() -> None:
             "parameters": sum(p.numel() for p in ours.parameters()),
             "output_std": float(b.detach().std()),
         }
+        if distillation is not None:
+            case["distillation_difference"] = distillation
         results.append(case)
         print(case, flush=True)
     finish(options, slug="drift_net", official="cruiseresearchgroup/DRIFT-Net", cases=results)

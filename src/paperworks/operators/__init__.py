@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
+    from .drift_net import DRIFTNet as DRIFTNet
+    from .drift_net import SpectralMixer2d as SpectralMixer2d
+    from .drift_net import WindowAttention as WindowAttention
+    from .drift_net import scot as scot
     from .field_files import open_fields as open_fields
     from .field_writing import save_fields as save_fields
     from .fno import FNO as FNO
@@ -36,6 +40,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "FourierAttentionNeuralOperator": ".continuum_attention",
         "TransformerNeuralOperator": ".continuum_attention",
         "ViTNeuralOperator": ".continuum_attention",
+        "DRIFTNet": ".drift_net",
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
         "FNO": ".fno",
@@ -48,10 +53,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PowerSeries": ".function_spaces",
         "SineNet": ".sinenet",
         "SpectralConv": ".fno",
+        "SpectralMixer2d": ".drift_net",
         "UNet": ".unet",
+        "WindowAttention": ".drift_net",
         "open_fields": ".field_files",
         "save_fields": ".field_writing",
         "UNetMod": ".unet_mod",
+        "scot": ".drift_net",
         "simulate": ".pde_data",
     },
 )

@@ -1,6 +1,6 @@
 """DRIFT-Net (arXiv 2509.24868): a U-shaped transformer whose attention is replaced by gated spectral mixing."""
 
-from .losses import FrequencyWeightedLoss, RelativeLpLoss, radial_spectrum
+from .losses import FrequencyWeightedLoss, GateDistillation, RelativeLpLoss, radial_spectrum
 from .model import (
     DRIFTNet,
     drift_base,
@@ -20,6 +20,7 @@ __all__ = [
     "ConditionalLayerNorm",
     "DRIFTNet",
     "FrequencyWeightedLoss",
+    "GateDistillation",
     "PatchMerging",
     "PatchUnmerging",
     "RadialBandGate",

@@ -1,4 +1,4 @@
-"""DRIFT-Net's training loss: relative L_p by groups of channels plus the error's spectrum, high frequencies weighted.
+"""DRIFT-Net's training losses: relative L_p by groups of channels, the error's weighted spectrum, distilled gates.
 
 The authors' code transforms with norm "forward", in which the second term is about a millionth of the first and
 switches itself off; `ortho` makes the mean over frequencies of the squared error's spectrum as large as the mean over
@@ -8,8 +8,12 @@ points.
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from .model import DRIFTNet
+from .spectral_mixer import SpectralMixer2d
 
 
 class RelativeLpLoss(nn.Module):
@@ -66,7 +70,8 @@ class FrequencyWeightedLoss(nn.Module):
     ) -> Float[Tensor, ""]:
         """A scalar."""
         error = torch.fft.rfft2((guess - target).float(), norm=self.norm)
-        weights = frequency_weights(*guess.shape[-2:], self.alpha).to(error.device)
+        height, width = guess.shape[-2:]
+        weights = frequency_weights(height, width, self.alpha).to(error.device)
         return self.weight * (weights * (error.real.square() + error.imag.square())).mean()
 
 
@@ -82,3 +87,56 @@ def radial_spectrum(fields: Float[Tensor, "*batch n n"]) -> Float[Tensor, "*batc
     sums = fields.new_zeros(*fields.shape[:-2], int(shell.max()) + 1)
     sums = sums.index_add(-1, shell, energy.flatten(-2))
     return sums[..., : n // 2 + 1]
+
+
+class GateDistillation(nn.Module):
+    """`output, gap = distil(net, x, time, target)`; add 0.05 gap to the training loss, the authors' weight.
+
+    A teacher gate reads |spectrum of the label - spectrum of the block's input| with the block's own small net; the
+    student, which reads the input's spectrum alone, is drawn to the teacher's mean. The label enters a stage as random
+    features: the 1x1 convolutions that make them get no gradient in the authors' code, and are fixed here. The
+    authors' published settings leave this loss off.
+
+    Args:
+        net: whose decoder's gates are distilled; it is not held, give it again when calling.
+        init_std: of the fixed features of the label.
+    """
+
+    def __init__(self, net: DRIFTNet, init_std: float = 0.02):
+        super().__init__()
+        if net.mixer != "spectral":
+            raise ValueError(f"net: gates belong to the spectral mixer, given mixer={net.mixer!r}")
+        for stage, blocks in enumerate(net.decoder):
+            dim = blocks[0].mixer.dim  # type: ignore[index, union-attr]
+            self.register_buffer(f"features{stage}", init_std * torch.randn(dim, net.out_channels))
+            self.register_buffer(f"shift{stage}", torch.zeros(dim))
+
+    def forward(
+        self, net: DRIFTNet, x: Float[Tensor, "batch channels n n"], time: Tensor | None,
+        target: Float[Tensor, "batch out n n"],
+    ) -> tuple[Float[Tensor, "batch out n n"], Float[Tensor, ""]]:  # fmt: skip
+        """The net's output, and the sum over decoder blocks of the mean squared distance of mean gates."""
+        entered: list[tuple[int, SpectralMixer2d, Tensor]] = []
+        hooks = [
+            block.mixer.register_forward_pre_hook(  # type: ignore[union-attr]
+                lambda mixer, given, stage=stage: entered.append((stage, mixer, given[0]))
+            )
+            for stage, blocks in enumerate(net.decoder)
+            for block in blocks  # type: ignore[union-attr]
+        ]
+        try:
+            out = net(x, time)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        total = out.new_zeros(())
+        for stage, mixer, tokens in entered:
+            size = (mixer.size, mixer.size)
+            label = F.interpolate(target, size, mode="bilinear", align_corners=False).permute(0, 2, 3, 1)
+            label = F.linear(label, getattr(self, f"features{stage}"), getattr(self, f"shift{stage}"))
+            spectrum = mixer.spectrum(tokens)
+            student = mixer.mean_gate(spectrum)
+            with torch.no_grad():
+                teacher = mixer.mean_gate(mixer.spectrum(label) - spectrum)
+            total = total + F.mse_loss(student, teacher)
+        return out, total

@@ -20,10 +20,10 @@ from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 from .norms import layer_norm
 from .patches import PatchMerging, PatchRecovery, PatchUnmerging, convolve, fourier_resample
-from .spectral_mixer import CUTOFF, SpectralMixer2d, low_block
+from .spectral_mixer import CUTOFF, LocalMixer2d, SpectralMixer2d, low_block
 from .window_attention import WindowAttention
 
-MIXERS = ("spectral", "window")
+MIXERS = ("spectral", "window", "local")
 
 
 class DropPath(nn.Module):
@@ -88,7 +88,7 @@ class DRIFTNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2509.248
         patch_size: pixels of a token, an axis.
         embed_dim: channels of the finest tokens, doubled by every stage.
         depths: blocks of every stage; the grid must be even before each but the last.
-        mixer: `spectral` (DRIFT-Net) or `window` (scOT).
+        mixer: `spectral` (DRIFT-Net), `window` (scOT), or `local`, a control: the spectral mixer without its spectrum.
         num_heads, window_size: of the window attention, heads a stage; not read by the spectral mixer.
         periodic_windows: shifted windows reach around the edge instead of being masked there.
         skip_blocks: ConvNeXt blocks on the skip of every stage; that of the coarsest is always 0.
@@ -137,6 +137,8 @@ class DRIFTNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2509.248
             if mixer == "window":
                 shift = window_size // 2 if shifted else 0
                 part: nn.Module = WindowAttention(dim, size, num_heads[stage], window_size, shift, periodic_windows)
+            elif mixer == "local":
+                part = LocalMixer2d(dim, size, padding)
             else:
                 part = SpectralMixer2d(dim, size, num_bands, gate_hidden, cutoff, layout, padding)
             return Block(dim, part, mlp_ratio, time_conditioned, rate)
@@ -224,7 +226,7 @@ class DRIFTNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2509.248
                 self._check_cutoff(name, tensor)
                 continue
             if name.endswith("attention.weight"):
-                tensor = torch.stack([tensor.real, tensor.imag])
+                tensor = torch.view_as_real(tensor)
             renamed[self._our_name(name)] = tensor
         try:
             self.load_state_dict(renamed, strict=True)

@@ -22,12 +22,12 @@ def padded(x: Tensor, amount: int, padding: str) -> Tensor:
     return x[..., rows, :][..., columns]
 
 
-def convolve(conv: nn.Conv2d, x: Tensor, padding: str) -> Tensor:
-    """A convolution that keeps the grid, with zeros or the other side beyond its edge."""
-    amount = conv.kernel_size[0] // 2
+def convolve(conv: nn.Conv2d, x: Tensor, padding: str, bias: Tensor | None = None) -> Tensor:
+    """A convolution that keeps the grid, with zeros or the other side beyond its edge, and a bias of one's own."""
+    amount, bias = conv.kernel_size[0] // 2, conv.bias if bias is None else bias
     if padding == "zeros":
-        return F.conv2d(x, conv.weight, conv.bias, padding=amount, groups=conv.groups)
-    return F.conv2d(padded(x, amount, padding), conv.weight, conv.bias, groups=conv.groups)
+        return F.conv2d(x, conv.weight, bias, padding=amount, groups=conv.groups)
+    return F.conv2d(padded(x, amount, padding), conv.weight, bias, groups=conv.groups)
 
 
 class PatchMerging(nn.Module):

@@ -103,10 +103,20 @@ class RadialBandGate(nn.Module):
         self.hidden, self.out = nn.Linear(num_bands, hidden), nn.Linear(hidden, num_bands)
 
     def forward(self, means: Float[Tensor, "batch bands channels"]) -> Float[Tensor, "batch bands channels"]:
-        """Means of |F| in every band -> alpha of every band."""
-        hidden, out = (layer.to(means.dtype) for layer in (self.hidden.weight, self.out.weight))
-        between = F.relu(F.linear(means.mT, hidden, self.hidden.bias.to(means.dtype)))
-        return F.linear(between, out, self.out.bias.to(means.dtype)).sigmoid().mT
+        """Means of |F| in every band -> alpha of every band, channels innermost as they come."""
+        hidden = _columns(self.hidden, means).relu_()
+        return _columns(self.out, hidden).sigmoid_()
+
+
+def _columns(layer: nn.Linear, x: Tensor) -> Tensor:
+    """W x + b for x (batch, in, columns): a linear layer that finds its features on the axis before the last."""
+    weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+    return torch.baddbmm(bias[:, None], weight.expand(len(x), -1, -1), x)
+
+
+def _each(matrix: Tensor, x: Tensor) -> Tensor:
+    """matrix @ x for every x (batch, in, columns)."""
+    return torch.bmm(matrix.expand(len(x), -1, -1), x)
 
 
 class SpectralMixer2d(nn.Module):
@@ -142,7 +152,7 @@ class SpectralMixer2d(nn.Module):
             raise ValueError(f"cutoff: a share from 0 to 1, given {cutoff}")
         self.dim, self.size, self.layout, self.padding = dim, size, layout, padding
         self.num_bands, self.cutoff = num_bands, cutoff
-        self.weight = nn.Parameter(init_std * torch.randn(2, dim, dim))  # real, imaginary; out, in
+        self.weight = nn.Parameter(init_std * torch.randn(dim, dim, 2))  # out, in; real, imaginary
         self.gate = RadialBandGate(num_bands, gate_hidden)
         self.local = nn.Conv2d(dim, dim, 3, groups=dim, bias=False)
         self.linear = nn.Linear(dim, dim)
@@ -171,8 +181,8 @@ class SpectralMixer2d(nn.Module):
         """rfft2, norm "forward", as planes, the rows in the order of `row_order`."""
         if self.size <= DENSE:
             batch, h, _, c = x.shape
-            lines = torch.matmul(self._table("along", x), x)  # (batch, h, 2 m, c)
-            planes = torch.matmul(self._table("across", x), lines.view(batch, 2 * h, -1))
+            lines = _each(self._table("along", x), x.reshape(batch * h, h, c))  # (batch h, 2 m, c)
+            planes = _each(self._table("across", x), lines.view(batch, 2 * h, -1))
             return planes.view(batch, 2, h, -1, c)
         z = torch.fft.rfft2(x, dim=(1, 2), norm="forward")
         z = torch.stack([z.real, z.imag], 1)
@@ -182,31 +192,38 @@ class SpectralMixer2d(nn.Module):
         """The inverse of `spectrum`; of columns that are their own conjugates only the real part counts."""
         if self.size <= DENSE:
             batch, _, h, m, c = z.shape
-            lines = torch.matmul(self._table("back_across", z), z.reshape(batch, 2 * h, m * c))
-            return torch.matmul(self._table("back_along", z), lines.view(batch, h, 2 * m, c))
+            lines = _each(self._table("back_across", z), z.reshape(batch, 2 * h, m * c))
+            return _each(self._table("back_along", z), lines.view(batch * h, 2 * m, c)).view(batch, h, h, c)
         if self.layout == "centered":
             z = torch.roll(z, min(1 - self.low_columns, 0), 2)
         return torch.fft.irfft2(torch.complex(z[:, 0], z[:, 1]), s=(self.size,) * 2, dim=(1, 2), norm="forward")
 
     def gates(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch bands channels"]:
         """alpha of every band from the amplitudes of a spectrum."""
-        amplitude = (z[:, 0].square() + z[:, 1].square() + 1e-30).sqrt()  # an amplitude of 0 has the gradient 0
-        return self.gate(torch.matmul(self._table("band_mean", z), amplitude.flatten(1, 2)))
+        batch, _, _, _, c = z.shape
+        real, imaginary = z.reshape(batch, 2, -1, c).unbind(1)
+        tiny = z.new_full((), 1e-30)  # an amplitude of 0 has the gradient 0
+        amplitude = torch.addcmul(torch.addcmul(tiny, real, real), imaginary, imaginary).sqrt_()
+        return self.gate(_each(self._table("band_mean", z), amplitude))
+
+    def mean_gate(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch channels"]:
+        """alpha averaged over the stored frequencies."""
+        share = self._table("band_one_hot", z).mean(0)
+        return torch.einsum("k,bkc->bc", share, self.gates(z))
 
     def mixed(self, low: Float[Tensor, "batch 2 rows columns channels"]) -> Tensor:
-        """W F of the low block, complex, in real arithmetic: one product with both parts of W."""
-        parts = F.linear(low, self.weight.flatten(0, 1).to(low.dtype)).unflatten(-1, (2, self.dim))
-        (rr, ri), (ir, ii) = (part.unbind(-2) for part in parts.unbind(1))
-        return torch.stack([rr - ii, ir + ri], 1)
+        """W F of the low block, (batch, rows, columns, channels, 2)."""
+        real, imaginary = low.unbind(1)
+        weight = torch.view_as_complex(self.weight.to(low.dtype))
+        return torch.view_as_real(torch.complex(real, imaginary) @ weight.T)
 
     def fused(self, z: Float[Tensor, "batch 2 h m channels"]) -> Float[Tensor, "batch 2 h m channels"]:
         """alpha W F inside the low block, (1 - alpha) F outside."""
-        alpha = torch.matmul(self._table("band_one_hot", z), self.gates(z))
-        alpha = alpha.view(len(z), 1, *z.shape[2:])
+        alpha = _each(self._table("band_one_hot", z), self.gates(z)).view(len(z), 1, *z.shape[2:])
         rows, columns = self.low_rows, self.low_columns
-        out = z - alpha * z
+        out = torch.addcmul(z, alpha, z, value=-1)
         if rows and columns:
-            low = self.mixed(z[:, :, :rows, :columns])
+            low = self.mixed(z[:, :, :rows, :columns]).permute(0, 4, 1, 2, 3)
             out[:, :, :rows, :columns] = alpha[:, :, :rows, :columns] * low
         return out
 
@@ -214,14 +231,40 @@ class SpectralMixer2d(nn.Module):
         """Spectral, local and pointwise parts, summed; the block's norm follows outside."""
         check_shape("x", x, ("batch", self.size, self.size, self.dim))
         self._count(x)
+        flat, weight = x.reshape(-1, self.dim), self.linear.weight.T
+        # the linear layer's bias rides on the convolution, and the sum on the product
+        local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding, self.linear.bias).permute(0, 2, 3, 1)
+        wide = x.dtype in (torch.float32, torch.float64)
+        if wide and not torch.is_autocast_enabled(x.device.type):
+            out = self.field(self.fused(self.spectrum(x))).add_(local)
+            return out.reshape(-1, self.dim).addmm_(flat, weight).view(x.shape)
         with torch.autocast(x.device.type, enabled=False):  # a transform in half precision loses the small modes
-            wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
-            spectral = self.field(self.fused(self.spectrum(wide)))
-        local = convolve(self.local, x.permute(0, 3, 1, 2), self.padding).permute(0, 2, 3, 1)
-        return spectral.to(x.dtype) + local + self.linear(x)
+            spectral = self.field(self.fused(self.spectrum(x if wide else x.float())))
+        return torch.addmm((spectral + local).to(x.dtype).reshape(-1, self.dim), flat, weight).view(x.shape)
 
     def _count(self, x: Tensor) -> None:
-        """An FFT's operations, 2.5 n log2 n for n real points each way, where torch's counter does not see them."""
-        if not torch.compiler.is_compiling() and self.size > DENSE:
+        """Operations that torch's counter does not see: a complex multiply-add is 8 and not 2, and FFTs.
+
+        An FFT and its inverse over n real points take 2.5 n log2 n each.
+        """
+        if torch.compiler.is_compiling():
+            return
+        add_operations(6 * len(x) * self.low_rows * self.low_columns * self.dim**2, "complex products")
+        if self.size > DENSE:
             points = self.size**2
-            add_operations(2 * 2.5 * len(x) * self.dim * points * math.log2(points), "Fourier transforms")
+            add_operations(5 * len(x) * self.dim * points * math.log2(points), "Fourier transforms")
+
+
+class LocalMixer2d(nn.Module):
+    """The spectral mixer without its spectrum, depthwise 3x3 (X) + linear (X): what the rest of the block can do."""
+
+    def __init__(self, dim: int, size: int, padding: str = "zeros"):
+        super().__init__()
+        self.dim, self.size, self.padding = dim, size, padding
+        self.local = nn.Conv2d(dim, dim, 3, groups=dim, bias=False)
+        self.linear = nn.Linear(dim, dim)
+
+    def forward(self, x: Float[Tensor, "batch h w channels"]) -> Float[Tensor, "batch h w channels"]:
+        """Tokens to tokens."""
+        check_shape("x", x, ("batch", self.size, self.size, self.dim))
+        return convolve(self.local, x.permute(0, 3, 1, 2), self.padding).permute(0, 2, 3, 1) + self.linear(x)

@@ -49,6 +49,7 @@ class WindowAttention(nn.Module):
 
     bias_offsets: Tensor
     bias_index: Tensor
+    mask: Tensor | None
 
     def __init__(self, dim: int, size: int, num_heads: int, window: int = 16, shift: int = 0, periodic: bool = False):
         super().__init__()
