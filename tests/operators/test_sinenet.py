@@ -281,6 +281,14 @@ def test_grids_and_conditions_that_do_not_fit_are_refused():
 # U-Net-Mod
 
 
+def test_only_the_last_norm_of_unet_mod_has_eight_groups():
+    with torch.device("meta"):
+        groups = [part.num_groups for part in UNetMod().modules() if isinstance(part, nn.GroupNorm)]
+    assert groups.count(1) == 2 * (8 + 2 + 12)
+    assert sorted(set(groups)) == [1, 8]
+    assert groups.count(8) == 1
+
+
 def test_unet_mod_is_the_blocks_written_out():
     torch.manual_seed(0)
     net = UNetMod(1, 2, hidden=4, multipliers=(1, 2), blocks=1, groups=2, padding="zeros").double()
@@ -354,3 +362,25 @@ def test_normalizer_standardises_and_returns():
 def test_every_named_size_is_a_published_one():
     sizes = {name for name, build in vars(model).items() if isinstance(getattr(build, "parameters", None), int)}
     assert set(NAMED_SIZES) == sizes
+
+
+@pytest.mark.slow
+def test_networks_of_equal_size_learn():
+    """Thirty steps on one shift of random fields take at least a tenth off the loss."""
+    sizes = []
+    for waves, growth in ((1, 2.0), (2, 1.8075)):
+        torch.manual_seed(0)
+        net = SineNet(hidden=4, waves=waves, growth=growth, padding="zeros")
+        sizes.append(count_parameters(net))
+        x = torch.randn(16, 1, 32, 32)
+        x = F.avg_pool2d(F.pad(x, (4, 4, 4, 4), mode="circular"), 9, stride=1)
+        y, losses = x.roll(2, -1), []
+        optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
+        for _ in range(30):
+            losses.append(scaled_l2(net(x[:4]), y[:4]).mean())
+            optimiser.zero_grad()
+            losses[-1].backward()
+            optimiser.step()
+        assert losses[-1] < 0.9 * losses[0]
+    assert sizes == [133_209, 135_567]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.05
