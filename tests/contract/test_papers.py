@@ -310,7 +310,14 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def darcy_file(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "darcy.npz", x=rng.normal(size=(12, 16, 16)), y=rng.normal(size=(12, 16, 16)))
+    return folder / "darcy.npz", ".npz"
+
+
 FILES = {
+    "continuum_attention": darcy_file,
     "crossvit": photos,
     "deeponet": operator_file,
     "modular_addition": operation_table,

@@ -245,7 +245,9 @@ class MgNO(nn.Module, Pretrained, tags=["operator-learning", "multigrid", "arxiv
         if head not in ("pointwise", "cycle"):
             raise ValueError(f"head {head!r}: pointwise or cycle")
         if residual_output and in_channels != out_channels:
-            raise ValueError(f"residual_output: out_channels must be {in_channels} as in_channels, given {out_channels}")
+            raise ValueError(
+                f"residual_output: out_channels must be {in_channels} as in_channels, given {out_channels}"
+            )
         if layer_norm not in NORMS or (layer_norm == "grid" and grid_size is None):
             raise ValueError(f"layer_norm {layer_norm!r}: None, field, or grid with a grid_size")
         self.in_channels, self.ndim, self.residual_output = in_channels, ndim, residual_output
