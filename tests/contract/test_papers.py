@@ -328,9 +328,14 @@ def trajectories(folder):
     rng = np.random.default_rng(0)
     np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
     return folder / "flow.npz", ".npz"
+def darcy_file(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "darcy.npz", x=rng.normal(size=(12, 16, 16)), y=rng.normal(size=(12, 16, 16)))
+    return folder / "darcy.npz", ".npz"
 
 
 FILES = {
+    "continuum_attention": darcy_file,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,

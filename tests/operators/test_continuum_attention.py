@@ -1,6 +1,7 @@
 """Continuum attention: quadrature, the two patch operators in and out of Fourier space, any resolution."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_patch_convolution_is_the_wings_spectral_convolution():
 
 def in_space(attention, x):
     """Fourier attention step by step in physical space."""
-    height, width, batch, patches, d_model = x.shape
+    height, width, batch, patches, _ = x.shape
     kept = PatchModes(height, width, attention.modes)
     weights = kept.of_weight(attention.query_key_value)
     q, k, v = (
@@ -316,7 +317,7 @@ def test_an_operator_runs_on_grids_it_was_not_built_for(which):
 
     sizes = (32, 64, 128)
     results = [output(n) for n in sizes]
-    jumps = [(b - a).norm() / b.norm() for a, b in zip(results, results[1:], strict=False)]
+    jumps = [(b - a).norm() / b.norm() for a, b in pairwise(results)]
     assert jumps[0] < 0.1
     assert jumps[1] < 0.6 * jumps[0]
     assert model(torch.randn(1, 1, 16, 24).double()).shape == (1, 1, 16, 24)

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from .sinenet import SineNet as SineNet
     from .unet import UNet as UNet
     from .unet_mod import UNetMod as UNetMod
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
+    from .unet import UNet as UNet
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,

@@ -87,11 +87,11 @@ def scattered_weights(
         coords: for example the nodes of an unstructured mesh.
         samples: of the box; a share is right to about 1 / sqrt(samples * share).
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     points = coords.detach().cpu().double().numpy()
     low, high = points.min(0), points.max(0)
     engine = torch.quasirandom.SobolEngine(points.shape[1], scramble=True, seed=seed)
     drawn = low + (high - low) * engine.draw(samples).double().numpy()
-    _, nearest = cKDTree(points).query(drawn)
+    _, nearest = KDTree(points).query(drawn)
     return torch.bincount(torch.as_tensor(nearest), minlength=len(points)).to(coords) / samples

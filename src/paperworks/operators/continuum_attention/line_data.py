@@ -80,10 +80,7 @@ def lorenz_states(trajectories: Tensor, points: Tensor) -> Tensor:
     a, b = trajectories[:, left], trajectories[:, left + 1]
     slope_a, slope_b = step * lorenz_slope(a), step * lorenz_slope(b)
     return (
-        (1 + 2 * t) * (1 - t) ** 2 * a
-        + t * (1 - t) ** 2 * slope_a
-        + t**2 * (3 - 2 * t) * b
-        + t**2 * (t - 1) * slope_b
+        (1 + 2 * t) * (1 - t) ** 2 * a + t * (1 - t) ** 2 * slope_a + t**2 * (3 - 2 * t) * b + t**2 * (t - 1) * slope_b
     )
 
 

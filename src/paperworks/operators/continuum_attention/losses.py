@@ -26,7 +26,8 @@ def relative_h1(
     """
 
     def size(field: Tensor) -> Tensor:
-        slopes = torch.gradient(field, dim=(-2, -1))
-        return field.square().flatten(1).mean(1).sqrt() + sum(s.square() for s in slopes).flatten(1).mean(1).sqrt()
+        down, right = torch.gradient(field, dim=(-2, -1))
+        slopes = down.square() + right.square()
+        return field.square().flatten(1).mean(1).sqrt() + slopes.flatten(1).mean(1).sqrt()
 
     return size(guess - truth) / size(truth)

@@ -133,7 +133,7 @@ class PatchSpectralConv(nn.Module):
         check_shape("x", x, ("height", "width", "batch", "patches", self.in_channels))
         with torch.autocast(x.device.type, enabled=False):  # a transform in half precision loses the small modes
             x = x if x.dtype in (torch.float32, torch.float64) else x.float()
-            kept = PatchModes(*x.shape[:2], self.modes, x.device)
+            kept = PatchModes(x.shape[0], x.shape[1], self.modes, x.device)
             return kept.inverse(mix(kept.transform(x), kept.of_weight(self.weight)).mT, x.shape[2])
 
 

@@ -180,7 +180,7 @@ class ViTNeuralOperator(nn.Module, Pretrained, tags=["operator-learning", "arxiv
             renamed["lift.weight"] = official_spectral(todo, "linear_in")
             for i, layer in enumerate(self.layers):
                 attention, ours = f"encoder.layers.{i}.self_attn.", f"layers.{i}.attention."
-                heads = layer.attention.heads  # type: ignore[union-attr]
+                heads: int = layer.attention.heads  # type: ignore[union-attr,assignment]
                 for kind in ("weight", "bias"):
                     parts = [_heads_first(todo.pop(f"{attention}W_{name}.{kind}"), heads, 0) for name in "qkv"]
                     renamed[f"{ours}query_key_value.{kind}"] = torch.cat(parts)
@@ -251,7 +251,7 @@ class FourierAttentionNeuralOperator(nn.Module, Pretrained, tags=["operator-lear
                 renamed[f"lift.{kind}"] = todo.pop(f"linear_in.{kind}")
             for i, layer in enumerate(self.layers):
                 attention, ours = f"encoder.layers.{i}.self_attn.", f"layers.{i}.attention."
-                heads = layer.attention.heads  # type: ignore[union-attr]
+                heads: int = layer.attention.heads  # type: ignore[union-attr,assignment]
                 parts = [official_spectral(todo, f"{attention}{name}_operator") for name in ("query", "key", "value")]
                 # (2 m1, m2, 2, in, d_k, heads) each
                 renamed[f"{ours}query_key_value"] = torch.stack([p.mT.flatten(-2) for p in parts], dim=4)
