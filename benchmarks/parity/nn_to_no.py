@@ -8,6 +8,7 @@ allows it, else in float32.
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,13 @@ def compared(name: str, ours: nn.Module, theirs: nn.Module, *inputs: Any, call: 
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """All drawn at random but the hats of a local integral, which are its geometry."""
-    hats = {name: value.clone() for name, value in module.named_buffers() if "local_filter_matrix" in name}
+    """All drawn at random but what is geometry: the hats of a local integral, the frequencies of rotations."""
+    fixed = ("local_filter_matrix", "inv_freq")
+    geometry = {name: value.clone() for name, value in module.named_buffers() if name.endswith(fixed)}
     randomise(module)
     for name, value in module.named_buffers():
-        if name in hats:
-            value.copy_(hats[name])
+        if name in geometry:
+            value.copy_(geometry[name])
     return module
 
 
@@ -133,9 +135,14 @@ def layers() -> list[dict[str, Any]]:
             continue  # the released block multiplies by f here as well: there is nothing to compare
         cases.append(
             compared(
-                f"GNO {transform}", ours, theirs, f, points, queries,
+                f"GNO {transform}",
+                ours,
+                theirs,
+                f,
+                points,
+                queries,
                 call=lambda f, t=theirs, p=points, q=queries: t(p, q, f_y=f),
-            )  # fmt: skip
+            )
         )
     theirs = randomise(AttentionKernelIntegral(12, 12, 2, 8)).double()
     ours = QuadratureAttention(12, 2, "galerkin", head_dim=8, qkv_bias=False).double()
@@ -144,9 +151,15 @@ def layers() -> list[dict[str, Any]]:
     embed = RotaryEmbedding2D(4).double()
     cases.append(
         compared(
-            "linear attention with rotary coordinates", ours, theirs, torch.randn(2, 30, 12, dtype=torch.float64), None,
-            None, at, call=lambda x: theirs(x, at.expand(2, -1, -1), embed),
-        )  # fmt: skip
+            "linear attention with rotary coordinates",
+            ours,
+            theirs,
+            torch.randn(2, 30, 12, dtype=torch.float64),
+            None,
+            None,
+            at,
+            call=lambda x: theirs(x, at.expand(2, -1, -1), embed),
+        )
     )
     return cases
 
@@ -181,7 +194,7 @@ def authors(path: Path) -> list[dict[str, Any]]:
         n_dim=2, encoder_hidden_channels=12, encoder_num_heads=3, encoder_n_layers=2, use_decoder=False,
         spectral_conv_encoder=True, num_modes=8,
     )  # fmt: skip
-    theirs = randomise(OFormerWrapper(theirs)).eval()
+    theirs = randomised(OFormerWrapper(theirs)).eval()
     made = OFormer(width=12, heads=3, n_layers=2, n_modes=8).eval().load_official(theirs.state_dict())
     for grid in (16, 20):
         cases.append(compared(f"OFormer at {grid}", made, theirs, torch.randn(2, 1, grid, grid)))
@@ -213,7 +226,9 @@ def vit() -> list[dict[str, Any]]:
 def main() -> None:
     """Run all cases and print, or record, the result."""
     options = arguments(__doc__)
-    sys.modules.setdefault("wandb", types.ModuleType("wandb"))  # neuraloperator imports it and needs it not
+    absent = types.ModuleType("wandb")  # neuraloperator imports it and needs it not
+    absent.__spec__ = ModuleSpec("wandb", None)
+    sys.modules.setdefault("wandb", absent)
     torch.manual_seed(0)
     from neuralop.models import LocalNO as TheirLocalNO  # type: ignore[import-not-found]
 

@@ -43,6 +43,7 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         spacing: physical distance of the integral's nodes on a domain of length 1.
         base_resolution: grid on which a finite difference is not scaled.
         n_modes: of the spectral convolution, an axis.
+        pointwise: add a pointwise linear map to every convolution; what the kernel cannot resolve still passes.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         n_modes: int = 16,
         ndim: int = 1,
         padding_mode: str = "circular",
+        pointwise: bool = False,
     ):
         super().__init__()
         if conv not in ("pixel", "integral", "differential", "spectral"):
@@ -79,14 +81,16 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
 
         self.lift = Pointwise(in_channels, width)
         self.convs = nn.ModuleList(made() for _ in range(n_blocks))
+        self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(n_blocks if pointwise else 0))
         self.project = nn.ModuleList([Pointwise(width, width), Pointwise(width, out_channels)])
 
     def forward(self, u: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch out *grid"]:
         """(batch, in_channels, *grid) -> (batch, out_channels, *grid), for any grid."""
         check_shape("u", u, ("batch", self.in_channels, *[f"n{a + 1}" for a in range(self.ndim)]))
         u = self.lift(u)
-        for conv in self.convs:
-            u = u + F.gelu(conv(u))
+        for i, conv in enumerate(self.convs):
+            y = conv(u)
+            u = u + F.gelu(y + self.pointwise[i](u) if self.pointwise else y)
         return self.project[1](F.gelu(self.project[0](u)))
 
     @classmethod
