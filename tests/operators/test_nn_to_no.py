@@ -447,7 +447,9 @@ def test_differences_of_the_grid_channels_grow_at_the_seam():
     layer = DifferentialConv(1, 1, 3, ndim=1, base_resolution=16)
     with torch.no_grad():
         seam = [layer(grid_coordinates((n,))[None])[0, 0, 0].abs().item() for n in (32, 128, 512)]
-    torch.testing.assert_close(torch.tensor([seam[1] / seam[0], seam[2] / seam[1]]), torch.full((2,), 4.0), rtol=0.1, atol=0)
+    torch.testing.assert_close(
+        torch.tensor([seam[1] / seam[0], seam[2] / seam[1]]), torch.full((2,), 4.0), rtol=0.1, atol=0
+    )
 
 
 def test_a_unet_with_resized_kernels_is_the_unet_on_its_grid():
