@@ -156,3 +156,22 @@ def test_doctor(call):
 
 def test_version(call):
     assert call("--version")[1].startswith("paperworks ")
+
+
+def test_tools_of_papers_are_commands(call, tmp_path):
+    tools = {paper.card.tool: slug for slug, paper in find_papers().items() if paper.card.tool}
+    assert tools
+    status, out, _ = call("--help")
+    assert status == 0
+    assert all(f" {tool} " in out for tool in tools)
+    for tool in tools:
+        status, out, _ = call(tool, "--help")
+        assert status == 0
+        assert "--json" in out
+    (tmp_path / "p.csv").write_text("1,-1,0,1\n0,1,1,-1\n")
+    status, out, _ = call("recall", tmp_path / "p.csv", "--temperature", "0", "--json")
+    assert status == 0
+    assert len(json.loads(out)["overlaps"]) == 2
+    status, _, err = call("recall", tmp_path / "absent.csv")
+    assert status == 2
+    assert "absent.csv" in err

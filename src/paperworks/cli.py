@@ -6,11 +6,59 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from paperworks import __version__
 from paperworks.errors import PaperworksError
 
+
+class _Verbs(typer.core.TyperGroup):
+    """The verbs of this file, and the tools that papers bring: named in cards, imported when called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(_tools())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        known = super().get_command(ctx, cmd_name)
+        if known is not None or cmd_name not in _tools():
+            return known
+        paper, called = _tools()[cmd_name], cmd_name in sys.argv
+        tool = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False)
+        function = getattr(paper.load("tool"), cmd_name.replace("-", "_")) if called else lambda: None
+        tool.command(cmd_name, help=None if called else paper.card.idea)(_printing(function) if called else function)
+        return typer.main.get_command(tool)
+
+
+def _tools() -> dict[str, Any]:
+    """Command -> the paper whose `tool.py` holds it."""
+    from paperworks.lab.discover import find_papers
+
+    return {paper.card.tool: paper for paper in find_papers().values() if paper.card.tool}
+
+
+def _printing(function: Any) -> Any:
+    """The tool with `--json`: it returns a mapping whose `text` is for a person and whose rest is for a program."""
+    import functools
+    import inspect
+
+    signature = inspect.signature(function, eval_str=True)
+
+    @functools.wraps(function)
+    def command(*, as_json: bool, **options: Any) -> None:
+        answer = dict(function(**options))
+        text = answer.pop("text")
+        print(json.dumps(answer) if as_json else text)
+
+    extra = inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=AsJson)
+    command.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), extra], return_annotation=None
+    )
+    command.__annotations__ = {name: p.annotation for name, p in command.__signature__.parameters.items()}  # type: ignore[attr-defined]
+    return command
+
+
 app = typer.Typer(
+    cls=_Verbs,
     help="Machine-learning papers as working methods: run them, use them on your own files, check their claims.",
     no_args_is_help=True,
     add_completion=False,

@@ -110,7 +110,7 @@ study = Study(
     arms=("sine", "tanh"),
     settings=dict(width=32, points=256, noise=0.1, lr=1e-2, batch_size=64),
     smoke=dict(steps=200),
-    laptop=dict(steps=2000),
+    laptop=dict(steps=1000),
     paper=dict(steps=20000),
     seeds=5,
     grid=dict(lr=[1e-3, 3e-3, 1e-2, 3e-2]),

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .data import digits as digits
-    from .data import mnist as mnist
+    from .multitasking_hebbian import MultitaskingHebbian as MultitaskingHebbian
+    from .multitasking_hebbian import dilute_patterns as dilute_patterns
+    from .multitasking_hebbian import noisy_examples as noisy_examples
     from .noprop import BackpropChain as BackpropChain
     from .noprop import NoPropCT as NoPropCT
     from .noprop import NoPropDT as NoPropDT
@@ -16,10 +17,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "BackpropChain": ".noprop",
+        "MultitaskingHebbian": ".multitasking_hebbian",
         "NoPropCT": ".noprop",
         "NoPropDT": ".noprop",
         "NoPropFM": ".noprop",
-        "digits": ".data",
-        "mnist": ".data",
+        "dilute_patterns": ".multitasking_hebbian",
+        "noisy_examples": ".multitasking_hebbian",
     },
 )

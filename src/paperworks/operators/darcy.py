@@ -30,6 +30,8 @@ def solve_darcy(a: Tensor, f: float | Tensor = 1.0) -> Tensor:
     """
     check_shape("a", a, ("n", "size", a.shape[-1]))
     size = a.shape[-1]
+    if a.shape[1] != size:
+        raise ValueError(f"a: expected a square, given {a.shape[1]} x {size}")
     if size < 4:
         raise ValueError(f"a: at least 4 nodes an axis, given {size}")
     if not bool((a > 0).all()):

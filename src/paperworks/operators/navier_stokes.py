@@ -115,24 +115,24 @@ class AdamsBashforth:
     def __init__(self, equation: NavierStokes, dt: float):
         self.equation, dtype = equation, equation.dtype
         implicit = 1 - dt / 2 * equation.linear
-        self.decay, step = _twice((1 + dt / 2 * equation.linear) / implicit, dtype), _twice(dt / implicit, dtype)
+        # The change of a state and not its factor, whose rounding to float32 would repeat in every step
+        self.change, step = _twice(dt * equation.linear / implicit, dtype), _twice(dt / implicit, dtype)
         self.factors = (step * equation.of_uv, step * equation.of_difference)
         self.pushed = None if equation.forcing is None else step * equation.forcing
         self.before: Tensor | None = None
 
     def __call__(self, state: Tensor) -> Tensor:
         advection = self.equation.advection(state, self.factors)
-        if self.pushed is None:
-            new = state * self.decay
-        else:
-            new = torch.addcmul(self.pushed, state, self.decay)
+        change = state * self.change
+        if self.pushed is not None:
+            change += self.pushed
         if self.before is None:
-            after = self.equation.advection(new + advection, self.factors)
-            new.add_(advection, alpha=0.5).add_(after, alpha=0.5)
+            after = self.equation.advection(state + change + advection, self.factors)
+            change.add_(advection, alpha=0.5).add_(after, alpha=0.5)
         else:
-            new.add_(advection, alpha=1.5).sub_(self.before, alpha=0.5)
+            change.add_(advection, alpha=1.5).sub_(self.before, alpha=0.5)
         self.before = advection
-        return new
+        return change.add_(state)
 
 
 class RungeKutta:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paperworks.lab import Beats, NotWorse, Study, Trial
-from paperworks.learning.data import MNIST_FILES, Split, digits, mnist
 from paperworks.measure import saved_bytes
 from paperworks.nn import MLP
 from paperworks.training import Batches, fit
+from paperworks.training.digits import MNIST_FILES, Split, digits, mnist
 
 from .model import BackpropChain, NoPropDT
 from .training import fit_blocks

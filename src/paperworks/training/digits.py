@@ -1,4 +1,4 @@
-"""Classification tasks of this field: scikit-learn's digits (embedded) and MNIST in its own IDX files."""
+"""Handwritten digits that several fields classify: scikit-learn's (embedded) and MNIST in its own IDX files."""
 
 import gzip
 import math

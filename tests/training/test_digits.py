@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from paperworks.errors import DataFileError
-from paperworks.learning.data import MNIST_FILES, digits, mnist, read_idx
+from paperworks.training.digits import MNIST_FILES, digits, mnist, read_idx
 
 
 def idx(array: np.ndarray) -> bytes:
