@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
-    from .fno import FNO as FNO
-    from .fno import SpectralConv as SpectralConv
     from .field_files import open_fields as open_fields
     from .field_writing import save_fields as save_fields
+    from .fno import FNO as FNO
+    from .fno import SpectralConv as SpectralConv
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries

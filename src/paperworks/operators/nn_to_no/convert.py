@@ -7,7 +7,8 @@ carried over is refused with the reason. `discretization_report` measures whethe
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -219,7 +220,7 @@ def to_operator(
     if inputs[0].ndim < 3:
         raise ValueError(f"example: expected shape (batch, channels, *grid), given {tuple(inputs[0].shape)}")
     grid = tuple(inputs[0].shape[2:])
-    work = _Work(conv, per_axis(domain_length, len(grid), "domain_length"), grid)
+    work = _Work(conv, per_axis(domain_length, len(grid), "domain_length"), inputs[0])
     made = copy.deepcopy(model)
     work.look(made, inputs)
     made = work.walk(made, "")
@@ -233,8 +234,8 @@ def to_operator(
 class _Work:
     """One conversion: the recipe, the domain, the grids seen, the report."""
 
-    def __init__(self, conv: str, length: tuple[float, ...], grid: tuple[int, ...]):
-        self.conv, self.length, self.grid = conv, length, grid
+    def __init__(self, conv: str, length: tuple[float, ...], like: Tensor):
+        self.conv, self.length, self.like, self.grid = conv, length, like, tuple(like.shape[2:])
         self.report = ConversionReport()
         self.seen: dict[nn.Module, set[tuple[int, ...]]] = {}
         self.done: dict[nn.Module, nn.Module] = {}
@@ -247,15 +248,12 @@ class _Work:
                 self.seen.setdefault(module, set()).add(tuple(given[0].shape))
 
         hooks = [part.register_forward_pre_hook(note) for part in model.modules()]
-        training = {part: part.training for part in model.modules()}
         try:
-            with torch.no_grad():
-                model.eval()(*inputs)
+            with _evaluating(model):
+                model(*inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-            for part, was in training.items():
-                part.training = was
 
     def say(self, name: str, layer: nn.Module, fate: str, why: str) -> None:
         self.report.changes.append(Change(name, type(layer).__name__, fate, why))
@@ -328,6 +326,7 @@ class _Work:
             if not getattr(module, "count_include_pad", True) and any(padding):
                 return module, "refused", "count_include_pad=False is not an integral"
             new = LocalMean(kernel, spacing, ndim=ndim, stride=stride, origin=padding, domain_length=self.length)
+            new.to(self.like.device, self.like.dtype)
             return new, "replaced", "the mean over a window of fixed physical size"
         if isinstance(module, MAXIMA):
             if max(dilation) > 1 or module.return_indices or module.ceil_mode:
@@ -345,7 +344,7 @@ class _Work:
         """The chosen recipe where it applies, else the integral."""
         centred = all(k % 2 and p == k // 2 for k, p in zip(kernel, padding, strict=True))
         plain = max(stride) == 1 and max(dilation) == 1 and centred
-        if self.conv == "interpolation" and max(dilation) == 1 and not isinstance(module.padding, str):
+        if self.conv == "interpolation" and max(dilation) == 1 and centred and not isinstance(module.padding, str):
             return InterpolatedConv(module, grid), "replaced", "its kernel is resized to the grid at hand"
         if self.conv == "spectral" and plain and module.padding_mode == "circular":
             return TransferConv(module, grid), "replaced", "its transfer function on the modes of its own grid"
@@ -443,19 +442,26 @@ class _Work:
     def try_another_grid(self, made: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Run on twice as fine a grid: what is tied to one grid in the user's own forward pass shows here."""
         finer = [2 * n for n in self.grid]
-        training = made.training
         try:
-            with torch.no_grad():
-                again = [
-                    F.interpolate(x.float(), finer).to(x.dtype) if tuple(x.shape[2:]) == self.grid else x
-                    for x in inputs
-                ]
-                made.eval()(*again)
+            with _evaluating(made):
+                again = [F.interpolate(x, finer) if tuple(x.shape[2:]) == self.grid else x for x in inputs]
+                made(*again)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.say("", made, "refused", f"does not run on the grid {tuple(finer)}: {told}")
-        finally:
-            made.train(training)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients, every part in evaluation, and each back in its own mode afterwards."""
+    training = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, was in training.items():
+            part.training = was
 
 
 def _ints(value: Any, ndim: int) -> list[int]:

@@ -392,17 +392,25 @@ class PolarIntegralConv2d(nn.Module):
         self.domain_length = per_axis(domain_length, 2, "domain_length")
         self.base = None if base_resolution is None else per_axis(base_resolution, 2, "base_resolution")
         self.n_hats = rings // 2 * angles + rings % 2
+        self._kept: tuple[tuple, Tensor] | None = None  # the hats of the last grid
         allocated = (rings - 1) * angles + 1 if released_layout else self.n_hats
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels // groups, allocated) / math.sqrt(in_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
 
     def hats(self, grid: Sequence[int]) -> Float[Tensor, "hats rows columns"]:
         """The hats on the grid's offsets within the radius, each summing to 1 (times 1 / h^2 is its density)."""
-        size = [
-            math.floor(2 * self.radius * n / length) + 1 for n, length in zip(grid, self.domain_length, strict=True)
-        ]
+        key = (*grid, self.weight.dtype, self.weight.device)
+        if self._kept is not None and self._kept[0] == key:
+            return self._kept[1]
+        made = self._make_hats(grid).to(self.weight)
+        if not torch.compiler.is_compiling():  # what is traced is not kept
+            self._kept = (key, made)
+        return made
+
+    def _make_hats(self, grid: Sequence[int]) -> Tensor:
         if self.base is not None:  # the released code's offsets span the radius, whatever the grid's are
-            axes = [torch.linspace(-self.radius, self.radius, n, dtype=torch.float64) for n in size]
+            sizes = [math.floor(2 * self.radius * n / a) + 1 for n, a in zip(grid, self.domain_length, strict=True)]
+            axes = [torch.linspace(-self.radius, self.radius, n, dtype=torch.float64) for n in sizes]
         else:
             steps = [length / n for length, n in zip(self.domain_length, grid, strict=True)]
             reach = [math.floor(self.radius / h + 1e-6) for h in steps]
@@ -410,28 +418,23 @@ class PolarIntegralConv2d(nn.Module):
         y, x = torch.meshgrid(*axes, indexing="ij")
         r, phi = torch.hypot(x, y), torch.atan2(x, y) + math.pi  # the released code's half turn
         n_rings, n_angles = self.kernel_shape
+        odd = n_rings % 2
         dr, dphi = 2 * self.radius / (n_rings + 1), 2 * math.pi / n_angles
-        hats = []
-        for index in range(self.n_hats):
-            free = n_rings % 2 == 1 and index == 0  # the hat without angle
-            ring, angle = divmod(index - n_rings % 2, n_angles)
-            centre = 0.0 if free else (ring + 1) * dr if n_rings % 2 else (ring + 0.5) * dr
-            direction = angle * dphi - math.pi
-            value = self._hat(phi, r, centre, direction, dr, None if free else dphi)
-            if n_rings % 2 == 0:
-                value = value + self._hat(phi + math.pi, -r, centre, direction, dr, dphi)
-            hats.append(torch.where(r <= self.radius * (1 + 1e-6), value, 0.0))
-        stacked = torch.stack(hats)
-        total = stacked.sum((1, 2), keepdim=True)
-        return (stacked / torch.where(total > 0, total, 1.0)).to(self.weight)
+        ring, angle = torch.meshgrid(torch.arange(n_rings // 2), torch.arange(n_angles), indexing="ij")
+        centre = ((ring + (1.0 if odd else 0.5)) * dr).reshape(-1, 1, 1).double()
+        direction = (angle * dphi - math.pi).reshape(-1, 1, 1).double()
 
-    @staticmethod
-    def _hat(phi: Tensor, r: Tensor, centre: float, direction: float, dr: float, dphi: float | None) -> Tensor:
-        radial = (1 - (r - centre).abs() / dr).clamp_min(0)
-        if dphi is None:
-            return radial
-        distance = torch.remainder(phi - direction + math.pi, 2 * math.pi) - math.pi
-        return radial * (1 - distance.abs() / dphi).clamp_min(0)
+        def hat(r: Tensor, phi: Tensor) -> Tensor:
+            away = (torch.remainder(phi - direction + math.pi, 2 * math.pi) - math.pi).abs()
+            return (1 - (r - centre).abs() / dr).clamp_min(0) * (1 - away / dphi).clamp_min(0)
+
+        if odd:  # and one without an angle in the middle
+            values = torch.cat([(1 - r / dr).clamp_min(0)[None], hat(r, phi)])
+        else:
+            values = hat(r, phi) + hat(-r, phi + math.pi)
+        values = torch.where(r <= self.radius * (1 + 1e-6), values, 0.0)
+        total = values.sum((1, 2), keepdim=True)
+        return values / torch.where(total > 0, total, 1.0)
 
     def forward(
         self, x: Float[Tensor, "batch channels rows columns"]

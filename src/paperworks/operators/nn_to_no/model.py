@@ -40,7 +40,7 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
     Args:
         conv: `pixel` (the counter-example), `integral`, `differential` (integral plus differential), `spectral`.
         kernel_size: taps of the pixel kernel, nodes of the integral's; 2 fewer nodes where 3 differential taps join.
-        spacing: physical distance of the integral's nodes on a domain of length 1.
+        spacing: physical distance of the integral's nodes on a domain of length 1, for all axes or one each.
         base_resolution: grid on which a finite difference is not scaled.
         n_modes: of the spectral convolution, an axis.
         pointwise: add a pointwise linear map to every convolution; what the kernel cannot resolve still passes.
@@ -54,8 +54,8 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         n_blocks: int = 6,
         conv: str = "integral",
         kernel_size: int = 9,
-        spacing: float = 1 / 64,
-        base_resolution: int = 64,
+        spacing: float | Sequence[float] = 1 / 64,
+        base_resolution: int | Sequence[int] = 64,
         n_modes: int = 16,
         ndim: int = 1,
         padding_mode: str = "circular",
