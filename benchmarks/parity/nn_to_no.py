@@ -8,6 +8,7 @@ allows it, else in float32.
 
 import sys
 import types
+from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def randomised(module: nn.Module) -> nn.Module:
 
 def networks(layers: Any) -> list[dict[str, Any]]:
     """FNO and LocalNO at small width in the released configurations' wiring."""
-    from neuralop.models import FNO  # type: ignore[import-not-found]
+    FNO: Any = import_module("neuralop.models").FNO
 
     cases, shared = [], dict(in_channels=1, out_channels=1, hidden_channels=10, n_layers=4, norm=None)
     shared |= dict(channel_mlp_skip="soft-gating", positional_embedding="grid", use_channel_mlp=True)
@@ -93,13 +94,13 @@ def networks(layers: Any) -> list[dict[str, Any]]:
 
 def layers() -> list[dict[str, Any]]:
     """Single layers of neuraloperator."""
-    from neuralop.layers.attention_kernel_integral import AttentionKernelIntegral  # type: ignore[import-not-found]
-    from neuralop.layers.differential_conv import FiniteDifferenceConvolution  # type: ignore[import-not-found]
-    from neuralop.layers.discrete_continuous_convolution import (  # type: ignore[import-not-found]
-        EquidistantDiscreteContinuousConv2d,
-    )
-    from neuralop.layers.embeddings import RotaryEmbedding2D  # type: ignore[import-not-found]
-    from neuralop.layers.gno_block import GNOBlock  # type: ignore[import-not-found]
+    AttentionKernelIntegral: Any = import_module("neuralop.layers.attention_kernel_integral").AttentionKernelIntegral
+    FiniteDifferenceConvolution: Any = import_module("neuralop.layers.differential_conv").FiniteDifferenceConvolution
+    EquidistantDiscreteContinuousConv2d: Any = import_module(
+        "neuralop.layers.discrete_continuous_convolution"
+    ).EquidistantDiscreteContinuousConv2d
+    RotaryEmbedding2D: Any = import_module("neuralop.layers.embeddings").RotaryEmbedding2D
+    GNOBlock: Any = import_module("neuralop.layers.gno_block").GNOBlock
 
     cases = []
     for ndim in (1, 2):
@@ -167,13 +168,11 @@ def layers() -> list[dict[str, Any]]:
 def authors(path: Path) -> list[dict[str, Any]]:
     """The U-Net, its kernel interpolation, OFormer and the ViT of the authors' repository."""
     sys.path.insert(0, str(path))
-    from models.oformer import OFormer as TheirOFormer  # type: ignore[import-not-found]
-    from models.oformer import OFormerWrapper  # type: ignore[import-not-found]
-    from models.unet import Unet  # type: ignore[import-not-found]
-    from models.unet_kernel_interp import (  # type: ignore[import-not-found]
-        UNet_kernel_interpolate,
-        UNetWithScale,
-    )
+    TheirOFormer: Any = import_module("models.oformer").OFormer
+    OFormerWrapper: Any = import_module("models.oformer").OFormerWrapper
+    Unet: Any = import_module("models.unet").Unet
+    UNet_kernel_interpolate: Any = import_module("models.unet_kernel_interp").UNet_kernel_interpolate
+    UNetWithScale: Any = import_module("models.unet_kernel_interp").UNetWithScale
 
     cases = []
     wiring = dict(ch_mults=[1, 2, 2, 3], is_attn=[False] * 4, norm=True, n_blocks=2, num_groups=1)
@@ -205,8 +204,8 @@ def authors(path: Path) -> list[dict[str, Any]]:
 def vit() -> list[dict[str, Any]]:
     """The authors' ViT, where transformers is installed."""
     try:
-        from models.vit import ViT  # type: ignore[import-not-found]
-        from transformers import ViTConfig  # type: ignore[import-not-found]
+        ViT: Any = import_module("models.vit").ViT
+        ViTConfig: Any = import_module("transformers").ViTConfig
     except ImportError as error:
         print(f"the ViT is left out: {error}")
         return []
@@ -230,7 +229,7 @@ def main() -> None:
     absent.__spec__ = ModuleSpec("wandb", None)
     sys.modules.setdefault("wandb", absent)
     torch.manual_seed(0)
-    from neuralop.models import LocalNO as TheirLocalNO  # type: ignore[import-not-found]
+    TheirLocalNO: Any = import_module("neuralop.models").LocalNO
 
     cases = [*layers(), *networks(TheirLocalNO), *authors(options.official)]
     finish(options, slug="nn_to_no", official="neuraloperator/NNs-to-NOs", cases=cases)

@@ -310,10 +310,17 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def periodic_fields(folder):
+    x = np.random.default_rng(0).normal(size=(8, 16, 16)).astype("f4")
+    np.savez(folder / "fields.npz", x=x, y=np.roll(x, 1, axis=2))
+    return folder / "fields.npz", ".npz"
+
+
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
     "modular_addition": operation_table,
+    "nn_to_no": periodic_fields,
     "noprop": labelled_table,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
