@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from paperworks.operators.nn_to_no import IntegralNorm, discretization_report, set_quadrature, to_operator
-from paperworks.operators.nn_to_no.convert import LocalMaximum, LocalMean, QuadratureMultiheadAttention
+from paperworks.operators.nn_to_no.converted_layers import LocalMaximum, LocalMean, QuadratureMultiheadAttention
 from paperworks.operators.quadrature_attention import trapezoid_weights
 
 

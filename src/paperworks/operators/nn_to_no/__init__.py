@@ -5,21 +5,17 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .convert import Refinement as Refinement
-    from .convert import discretization_report as discretization_report
-    from .convert import relative_l2 as relative_l2
-    from .convert import set_quadrature as set_quadrature
     from .convert import to_operator as to_operator
+    from .converted_layers import set_quadrature as set_quadrature
+    from .differential_convs import DifferentialConv as DifferentialConv
+    from .disc_convs import PolarIntegralConv2d as PolarIntegralConv2d
     from .function_layers import CoordinateEmbedding as CoordinateEmbedding
     from .function_layers import IntegralNorm as IntegralNorm
     from .function_layers import QuadratureAttention as QuadratureAttention
     from .function_layers import grid_coordinates as grid_coordinates
     from .function_layers import rotary as rotary
-    from .local_convs import DifferentialConv as DifferentialConv
-    from .local_convs import InterpolatedConv as InterpolatedConv
     from .local_convs import LocalIntegralConv as LocalIntegralConv
     from .local_convs import LocalIntegralConvTranspose as LocalIntegralConvTranspose
-    from .local_convs import PolarIntegralConv2d as PolarIntegralConv2d
     from .model import LocalNO as LocalNO
     from .model import ResidualOperator as ResidualOperator
     from .model import nn_to_no_fno as nn_to_no_fno
@@ -27,6 +23,10 @@ if TYPE_CHECKING:
     from .model import nn_to_no_fno_local_integral as nn_to_no_fno_local_integral
     from .point_integrals import KernelIntegral as KernelIntegral
     from .point_integrals import ball_neighbours as ball_neighbours
+    from .refinement import Refinement as Refinement
+    from .refinement import discretization_report as discretization_report
+    from .refinement import relative_l2 as relative_l2
+    from .resized_convs import InterpolatedConv as InterpolatedConv
     from .spectral_convs import InterpolateInOut as InterpolateInOut
     from .spectral_convs import Resample as Resample
     from .spectral_convs import TransferConv as TransferConv
@@ -43,25 +43,25 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "CoordinateEmbedding": ".function_layers",
-        "DifferentialConv": ".local_convs",
+        "DifferentialConv": ".differential_convs",
         "FieldViT": ".transformer_models",
         "IntegralNorm": ".function_layers",
         "InterpolateInOut": ".spectral_convs",
-        "InterpolatedConv": ".local_convs",
+        "InterpolatedConv": ".resized_convs",
         "KernelIntegral": ".point_integrals",
         "KernelUNet": ".unet_model",
         "LocalIntegralConv": ".local_convs",
         "LocalIntegralConvTranspose": ".local_convs",
         "LocalNO": ".model",
         "OFormer": ".transformer_models",
-        "PolarIntegralConv2d": ".local_convs",
+        "PolarIntegralConv2d": ".disc_convs",
         "QuadratureAttention": ".function_layers",
-        "Refinement": ".convert",
+        "Refinement": ".refinement",
         "Resample": ".spectral_convs",
         "ResidualOperator": ".model",
         "TransferConv": ".spectral_convs",
         "ball_neighbours": ".point_integrals",
-        "discretization_report": ".convert",
+        "discretization_report": ".refinement",
         "fourier_resample": ".spectral_convs",
         "grid_coordinates": ".function_layers",
         "nn_to_no_fno": ".model",
@@ -71,9 +71,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "nn_to_no_unet": ".unet_model",
         "nn_to_no_unet_interpolated": ".unet_model",
         "nn_to_no_vit": ".transformer_models",
-        "relative_l2": ".convert",
+        "relative_l2": ".refinement",
         "rotary": ".function_layers",
-        "set_quadrature": ".convert",
+        "set_quadrature": ".converted_layers",
         "to_operator": ".convert",
     },
 )

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 from paperworks.operators.fno import Pointwise, SpectralConv
 
+from .differential_convs import DifferentialConv
+from .disc_convs import PolarIntegralConv2d
 from .function_layers import grid_coordinates
-from .local_convs import DifferentialConv, LocalIntegralConv, PolarIntegralConv2d
+from .local_convs import LocalIntegralConv
 
 TAGS = ["operator-learning", "arxiv:2506.10973"]
 PIXEL = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from paperworks.lab import Beats, NotWorse, Reaches, Study, Trial
 from paperworks.training import Batches, fit
 
-from .convert import relative_l2, to_operator
+from .convert import to_operator
 from .model import ResidualOperator
+from .refinement import relative_l2
 from .spectral_convs import InterpolateInOut
 from .task import Pairs, burgers_pairs, reaction_pairs
 

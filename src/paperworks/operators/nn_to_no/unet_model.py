@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 from .function_layers import grid_coordinates
-from .local_convs import resized_conv, resized_conv_transpose
+from .resized_convs import resized_conv, resized_conv_transpose
 
 
 class ResidualBlock(nn.Module):
