@@ -8,6 +8,8 @@ allows it, else in float32.
 
 import sys
 import types
+from importlib import import_module
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +52,19 @@ def compared(name: str, ours: nn.Module, theirs: nn.Module, *inputs: Any, call: 
 
 
 def randomised(module: nn.Module) -> nn.Module:
-    """All drawn at random but the hats of a local integral, which are its geometry."""
-    hats = {name: value.clone() for name, value in module.named_buffers() if "local_filter_matrix" in name}
+    """All drawn at random but what is geometry: the hats of a local integral, the frequencies of rotations."""
+    fixed = ("local_filter_matrix", "inv_freq")
+    geometry = {name: value.clone() for name, value in module.named_buffers() if name.endswith(fixed)}
     randomise(module)
     for name, value in module.named_buffers():
-        if name in hats:
-            value.copy_(hats[name])
+        if name in geometry:
+            value.copy_(geometry[name])
     return module
 
 
 def networks(layers: Any) -> list[dict[str, Any]]:
     """FNO and LocalNO at small width in the released configurations' wiring."""
-    from neuralop.models import FNO  # type: ignore[import-not-found]
+    FNO: Any = import_module("neuralop.models").FNO
 
     cases, shared = [], dict(in_channels=1, out_channels=1, hidden_channels=10, n_layers=4, norm=None)
     shared |= dict(channel_mlp_skip="soft-gating", positional_embedding="grid", use_channel_mlp=True)
@@ -91,13 +94,13 @@ def networks(layers: Any) -> list[dict[str, Any]]:
 
 def layers() -> list[dict[str, Any]]:
     """Single layers of neuraloperator."""
-    from neuralop.layers.attention_kernel_integral import AttentionKernelIntegral  # type: ignore[import-not-found]
-    from neuralop.layers.differential_conv import FiniteDifferenceConvolution  # type: ignore[import-not-found]
-    from neuralop.layers.discrete_continuous_convolution import (  # type: ignore[import-not-found]
-        EquidistantDiscreteContinuousConv2d,
-    )
-    from neuralop.layers.embeddings import RotaryEmbedding2D  # type: ignore[import-not-found]
-    from neuralop.layers.gno_block import GNOBlock  # type: ignore[import-not-found]
+    AttentionKernelIntegral: Any = import_module("neuralop.layers.attention_kernel_integral").AttentionKernelIntegral
+    FiniteDifferenceConvolution: Any = import_module("neuralop.layers.differential_conv").FiniteDifferenceConvolution
+    EquidistantDiscreteContinuousConv2d: Any = import_module(
+        "neuralop.layers.discrete_continuous_convolution"
+    ).EquidistantDiscreteContinuousConv2d
+    RotaryEmbedding2D: Any = import_module("neuralop.layers.embeddings").RotaryEmbedding2D
+    GNOBlock: Any = import_module("neuralop.layers.gno_block").GNOBlock
 
     cases = []
     for ndim in (1, 2):
@@ -133,9 +136,14 @@ def layers() -> list[dict[str, Any]]:
             continue  # the released block multiplies by f here as well: there is nothing to compare
         cases.append(
             compared(
-                f"GNO {transform}", ours, theirs, f, points, queries,
+                f"GNO {transform}",
+                ours,
+                theirs,
+                f,
+                points,
+                queries,
                 call=lambda f, t=theirs, p=points, q=queries: t(p, q, f_y=f),
-            )  # fmt: skip
+            )
         )
     theirs = randomise(AttentionKernelIntegral(12, 12, 2, 8)).double()
     ours = QuadratureAttention(12, 2, "galerkin", head_dim=8, qkv_bias=False).double()
@@ -144,9 +152,15 @@ def layers() -> list[dict[str, Any]]:
     embed = RotaryEmbedding2D(4).double()
     cases.append(
         compared(
-            "linear attention with rotary coordinates", ours, theirs, torch.randn(2, 30, 12, dtype=torch.float64), None,
-            None, at, call=lambda x: theirs(x, at.expand(2, -1, -1), embed),
-        )  # fmt: skip
+            "linear attention with rotary coordinates",
+            ours,
+            theirs,
+            torch.randn(2, 30, 12, dtype=torch.float64),
+            None,
+            None,
+            at,
+            call=lambda x: theirs(x, at.expand(2, -1, -1), embed),
+        )
     )
     return cases
 
@@ -154,13 +168,11 @@ def layers() -> list[dict[str, Any]]:
 def authors(path: Path) -> list[dict[str, Any]]:
     """The U-Net, its kernel interpolation, OFormer and the ViT of the authors' repository."""
     sys.path.insert(0, str(path))
-    from models.oformer import OFormer as TheirOFormer  # type: ignore[import-not-found]
-    from models.oformer import OFormerWrapper  # type: ignore[import-not-found]
-    from models.unet import Unet  # type: ignore[import-not-found]
-    from models.unet_kernel_interp import (  # type: ignore[import-not-found]
-        UNet_kernel_interpolate,
-        UNetWithScale,
-    )
+    TheirOFormer: Any = import_module("models.oformer").OFormer
+    OFormerWrapper: Any = import_module("models.oformer").OFormerWrapper
+    Unet: Any = import_module("models.unet").Unet
+    UNet_kernel_interpolate: Any = import_module("models.unet_kernel_interp").UNet_kernel_interpolate
+    UNetWithScale: Any = import_module("models.unet_kernel_interp").UNetWithScale
 
     cases = []
     wiring = dict(ch_mults=[1, 2, 2, 3], is_attn=[False] * 4, norm=True, n_blocks=2, num_groups=1)
@@ -181,7 +193,7 @@ def authors(path: Path) -> list[dict[str, Any]]:
         n_dim=2, encoder_hidden_channels=12, encoder_num_heads=3, encoder_n_layers=2, use_decoder=False,
         spectral_conv_encoder=True, num_modes=8,
     )  # fmt: skip
-    theirs = randomise(OFormerWrapper(theirs)).eval()
+    theirs = randomised(OFormerWrapper(theirs)).eval()
     made = OFormer(width=12, heads=3, n_layers=2, n_modes=8).eval().load_official(theirs.state_dict())
     for grid in (16, 20):
         cases.append(compared(f"OFormer at {grid}", made, theirs, torch.randn(2, 1, grid, grid)))
@@ -192,8 +204,8 @@ def authors(path: Path) -> list[dict[str, Any]]:
 def vit() -> list[dict[str, Any]]:
     """The authors' ViT, where transformers is installed."""
     try:
-        from models.vit import ViT  # type: ignore[import-not-found]
-        from transformers import ViTConfig  # type: ignore[import-not-found]
+        ViT: Any = import_module("models.vit").ViT
+        ViTConfig: Any = import_module("transformers").ViTConfig
     except ImportError as error:
         print(f"the ViT is left out: {error}")
         return []
@@ -213,9 +225,11 @@ def vit() -> list[dict[str, Any]]:
 def main() -> None:
     """Run all cases and print, or record, the result."""
     options = arguments(__doc__)
-    sys.modules.setdefault("wandb", types.ModuleType("wandb"))  # neuraloperator imports it and needs it not
+    absent = types.ModuleType("wandb")  # neuraloperator imports it and needs it not
+    absent.__spec__ = ModuleSpec("wandb", None)
+    sys.modules.setdefault("wandb", absent)
     torch.manual_seed(0)
-    from neuralop.models import LocalNO as TheirLocalNO  # type: ignore[import-not-found]
+    TheirLocalNO: Any = import_module("neuralop.models").LocalNO
 
     cases = [*layers(), *networks(TheirLocalNO), *authors(options.official)]
     finish(options, slug="nn_to_no", official="neuraloperator/NNs-to-NOs", cases=cases)

@@ -332,6 +332,10 @@ def darcy_file(folder):
     rng = np.random.default_rng(0)
     np.savez(folder / "darcy.npz", x=rng.normal(size=(12, 16, 16)), y=rng.normal(size=(12, 16, 16)))
     return folder / "darcy.npz", ".npz"
+def periodic_fields(folder):
+    x = np.random.default_rng(0).normal(size=(8, 16, 16)).astype("f4")
+    np.savez(folder / "fields.npz", x=x, y=np.roll(x, 1, axis=2))
+    return folder / "fields.npz", ".npz"
 
 
 FILES = {
@@ -342,6 +346,7 @@ FILES = {
     "mgno": coefficients_and_solutions,
     "mip": numbers_table,
     "modular_addition": operation_table,
+    "nn_to_no": periodic_fields,
     "noprop": labelled_table,
     "sinenet": flow_file,
 }

@@ -31,6 +31,22 @@ if TYPE_CHECKING:
     from .sinenet import SineNet as SineNet
     from .unet import UNet as UNet
     from .unet_mod import UNetMod as UNetMod
+    from .nn_to_no import CoordinateEmbedding as CoordinateEmbedding
+    from .nn_to_no import DifferentialConv as DifferentialConv
+    from .nn_to_no import FieldViT as FieldViT
+    from .nn_to_no import IntegralNorm as IntegralNorm
+    from .nn_to_no import InterpolateInOut as InterpolateInOut
+    from .nn_to_no import KernelIntegral as KernelIntegral
+    from .nn_to_no import KernelUNet as KernelUNet
+    from .nn_to_no import LocalIntegralConv as LocalIntegralConv
+    from .nn_to_no import LocalNO as LocalNO
+    from .nn_to_no import OFormer as OFormer
+    from .nn_to_no import PolarIntegralConv2d as PolarIntegralConv2d
+    from .nn_to_no import QuadratureAttention as QuadratureAttention
+    from .nn_to_no import ResidualOperator as ResidualOperator
+    from .nn_to_no import discretization_report as discretization_report
+    from .nn_to_no import set_quadrature as set_quadrature
+    from .nn_to_no import to_operator as to_operator
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
     from .unet import UNet as UNet
@@ -44,17 +60,30 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "TransformerNeuralOperator": ".continuum_attention",
         "ViTNeuralOperator": ".continuum_attention",
         "DRIFTNet": ".drift_net",
+        "CoordinateEmbedding": ".nn_to_no",
         "DeepONet": ".deeponet",
+        "DifferentialConv": ".nn_to_no",
         "FNN": ".deeponet",
         "FNO": ".fno",
+        "FieldViT": ".nn_to_no",
         "Fields": ".pde_data",
         "GRF": ".function_spaces",
+        "IntegralNorm": ".nn_to_no",
+        "InterpolateInOut": ".nn_to_no",
+        "KernelIntegral": ".nn_to_no",
+        "KernelUNet": ".nn_to_no",
+        "LocalIntegralConv": ".nn_to_no",
+        "LocalNO": ".nn_to_no",
         "MIONet": ".deeponet",
         "MgConv": ".mgno",
         "MgNO": ".mgno",
+        "OFormer": ".nn_to_no",
         "PODDeepONet": ".deeponet",
+        "PolarIntegralConv2d": ".nn_to_no",
         "PowerSeries": ".function_spaces",
         "SineNet": ".sinenet",
+        "QuadratureAttention": ".nn_to_no",
+        "ResidualOperator": ".nn_to_no",
         "SpectralConv": ".fno",
         "SpectralMixer2d": ".drift_net",
         "UNet": ".unet",
@@ -63,6 +92,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "save_fields": ".field_writing",
         "UNetMod": ".unet_mod",
         "scot": ".drift_net",
+        "discretization_report": ".nn_to_no",
+        "open_fields": ".field_files",
+        "save_fields": ".field_writing",
+        "set_quadrature": ".nn_to_no",
         "simulate": ".pde_data",
+        "to_operator": ".nn_to_no",
     },
 )

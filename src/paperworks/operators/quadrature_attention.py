@@ -77,8 +77,8 @@ def linear_attention(
         scale: a factor on the result.
     """
     if weights is None:
-        return q @ (k.mT @ v) * (scale / k.shape[-2])
-    return q @ (k.mT @ (v * _per_key(weights, k).mT.to(v.dtype))) * scale
+        return q @ (k.mT @ v * (scale / k.shape[-2]))
+    return q @ (k.mT @ (v * _per_key(weights, k).mT.to(v.dtype)) * scale)
 
 
 def _per_key(weights: Tensor, k: Tensor) -> Tensor:

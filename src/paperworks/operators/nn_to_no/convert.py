@@ -7,7 +7,8 @@ carried over is refused with the reason. `discretization_report` measures whethe
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,17 +18,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from paperworks.operators.quadrature_attention import quadrature_attention
-
+from .converted_layers import LocalMaximum, LocalMean, QuadratureMultiheadAttention
+from .differential_convs import DifferentialConv
 from .function_layers import IntegralNorm, QuadratureAttention
-from .local_convs import (
-    DifferentialConv,
-    InterpolatedConv,
-    LocalIntegralConv,
-    LocalIntegralConvTranspose,
-    per_axis,
-)
-from .spectral_convs import TransferConv, fourier_resample
+from .local_convs import LocalIntegralConv, LocalIntegralConvTranspose, per_axis
+from .resized_convs import InterpolatedConv
+from .spectral_convs import TransferConv
 
 RECIPES = ("integral", "differential", "spectral", "interpolation")
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -92,101 +88,6 @@ class Converted(NamedTuple):
     report: ConversionReport
 
 
-class LocalMean(nn.Module):
-    """Average pooling over a window of fixed physical size; the output grid is `stride` times coarser."""
-
-    def __init__(self, kernel_size: Sequence[int], spacing: Sequence[float], **options: Any):
-        super().__init__()
-        self.window = LocalIntegralConv(1, 1, kernel_size, spacing, bias=False, padding_mode="zeros", **options)
-        self.window.weight.requires_grad_(False).fill_(1 / math.prod(self.window.kernel_size))
-
-    def forward(self, x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch channels *out_grid"]:
-        """Means over the window around each point of the coarser grid."""
-        return self.window(x.flatten(0, 1)[:, None])[:, 0].unflatten(0, x.shape[:2])
-
-
-class LocalMaximum(nn.Module):
-    """Max pooling over a window of fixed physical size; the output grid is `stride` times coarser."""
-
-    def __init__(self, kernel_size: Sequence[int], stride: Sequence[int], origin: Sequence[int], base: Sequence[int]):
-        super().__init__()
-        self.kernel_size, self.stride, self.origin = tuple(kernel_size), tuple(stride), tuple(origin)
-        self.base = tuple(base)
-
-    def forward(self, x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch channels *out_grid"]:
-        """Maxima over the window around each point of the coarser grid."""
-        first, last = [], []
-        for axis, points in enumerate(x.shape[2:]):
-            scale = points / self.base[axis]
-            first.append(math.ceil(-self.origin[axis] * scale - 1e-6))
-            last.append(math.floor((self.kernel_size[axis] - 1 - self.origin[axis]) * scale + 1e-6))
-        lowest = float("-inf")
-        amounts = [n for a, b in zip(reversed(first), reversed(last), strict=True) for n in (-a, b)]
-        pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(first)]
-        sizes = [b - a + 1 for a, b in zip(first, last, strict=True)]
-        return pool(F.pad(x, amounts, value=lowest), sizes, self.stride)
-
-
-class QuadratureMultiheadAttention(nn.MultiheadAttention):
-    """`nn.MultiheadAttention` with quadrature weights of the keys' points (`set_quadrature`); its weights are shared.
-
-    Equal to it where there are none, which is a uniform grid.
-    """
-
-    def __init__(self, given: nn.MultiheadAttention):
-        nn.Module.__init__(self)
-        self.__dict__.update({n: v for n, v in given.__dict__.items() if not n.startswith("_") or n == "_parameters"})
-        self._modules, self._buffers = given._modules, given._buffers
-        self._qkv_same_embed_dim = False  # keeps nn.TransformerEncoderLayer from its fused path, which knows no weights
-        self.weights: Tensor | None = None
-
-    def forward(  # type: ignore[override]
-        self,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        key_padding_mask: Tensor | None = None,
-        need_weights: bool = True,
-        attn_mask: Tensor | None = None,
-        average_attn_weights: bool = True,
-        is_causal: bool = False,
-    ) -> tuple[Tensor, None]:
-        """As `nn.MultiheadAttention`, without attention weights as a result; masks are those of no grid: refused."""
-        if attn_mask is not None or is_causal:
-            raise ValueError("attn_mask: a mask by index has no meaning on another grid; use quadrature weights of 0")
-        if query.ndim == 2:
-            query, key, value = query[None], key[None], value[None]
-            return self.forward(query, key, value, key_padding_mask)[0][0], None
-        if not self.batch_first:
-            query, key, value = (t.transpose(0, 1) for t in (query, key, value))
-        if self.in_proj_weight is not None:
-            maps = self.in_proj_weight.chunk(3)
-        else:
-            maps = (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)
-        shifts = (None,) * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)
-        q, k, v = (
-            F.linear(t, w, b).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for t, w, b in zip((query, key, value), maps, shifts, strict=True)
-        )
-        weights = self.weights
-        if key_padding_mask is not None:
-            there = 1 - key_padding_mask.to(q.dtype) if key_padding_mask.dtype == torch.bool else key_padding_mask.exp()
-            weights = there if weights is None else there * weights
-        out = quadrature_attention(q, k, v, weights, dropout=self.dropout if self.training else 0.0)
-        out = self.out_proj(out.transpose(1, 2).flatten(2))
-        return (out if self.batch_first else out.transpose(0, 1)), None
-
-
-def set_quadrature(module: nn.Module, weights: Float[Tensor, "..."] | None) -> nn.Module:
-    """Give the quadrature weights of the grid at hand to every attention and norm of `module`; None: a uniform grid."""
-    for part in module.modules():
-        if isinstance(part, QuadratureAttention | QuadratureMultiheadAttention):
-            part.weights = None if weights is None else weights.flatten()
-        elif isinstance(part, IntegralNorm):
-            part.weights = weights
-    return module
-
-
 def to_operator(
     model: nn.Module,
     example: Float[Tensor, "batch channels *grid"] | Sequence[Tensor],
@@ -219,7 +120,7 @@ def to_operator(
     if inputs[0].ndim < 3:
         raise ValueError(f"example: expected shape (batch, channels, *grid), given {tuple(inputs[0].shape)}")
     grid = tuple(inputs[0].shape[2:])
-    work = _Work(conv, per_axis(domain_length, len(grid), "domain_length"), grid)
+    work = _Work(conv, per_axis(domain_length, len(grid), "domain_length"), inputs[0])
     made = copy.deepcopy(model)
     work.look(made, inputs)
     made = work.walk(made, "")
@@ -233,8 +134,8 @@ def to_operator(
 class _Work:
     """One conversion: the recipe, the domain, the grids seen, the report."""
 
-    def __init__(self, conv: str, length: tuple[float, ...], grid: tuple[int, ...]):
-        self.conv, self.length, self.grid = conv, length, grid
+    def __init__(self, conv: str, length: tuple[float, ...], like: Tensor):
+        self.conv, self.length, self.like, self.grid = conv, length, like, tuple(like.shape[2:])
         self.report = ConversionReport()
         self.seen: dict[nn.Module, set[tuple[int, ...]]] = {}
         self.done: dict[nn.Module, nn.Module] = {}
@@ -247,15 +148,12 @@ class _Work:
                 self.seen.setdefault(module, set()).add(tuple(given[0].shape))
 
         hooks = [part.register_forward_pre_hook(note) for part in model.modules()]
-        training = {part: part.training for part in model.modules()}
         try:
-            with torch.no_grad():
-                model.eval()(*inputs)
+            with _evaluating(model):
+                model(*inputs)
         finally:
             for hook in hooks:
                 hook.remove()
-            for part, was in training.items():
-                part.training = was
 
     def say(self, name: str, layer: nn.Module, fate: str, why: str) -> None:
         self.report.changes.append(Change(name, type(layer).__name__, fate, why))
@@ -328,6 +226,7 @@ class _Work:
             if not getattr(module, "count_include_pad", True) and any(padding):
                 return module, "refused", "count_include_pad=False is not an integral"
             new = LocalMean(kernel, spacing, ndim=ndim, stride=stride, origin=padding, domain_length=self.length)
+            new.to(self.like.device, self.like.dtype)
             return new, "replaced", "the mean over a window of fixed physical size"
         if isinstance(module, MAXIMA):
             if max(dilation) > 1 or module.return_indices or module.ceil_mode:
@@ -345,7 +244,7 @@ class _Work:
         """The chosen recipe where it applies, else the integral."""
         centred = all(k % 2 and p == k // 2 for k, p in zip(kernel, padding, strict=True))
         plain = max(stride) == 1 and max(dilation) == 1 and centred
-        if self.conv == "interpolation" and max(dilation) == 1 and not isinstance(module.padding, str):
+        if self.conv == "interpolation" and max(dilation) == 1 and centred and not isinstance(module.padding, str):
             return InterpolatedConv(module, grid), "replaced", "its kernel is resized to the grid at hand"
         if self.conv == "spectral" and plain and module.padding_mode == "circular":
             return TransferConv(module, grid), "replaced", "its transfer function on the modes of its own grid"
@@ -443,19 +342,26 @@ class _Work:
     def try_another_grid(self, made: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Run on twice as fine a grid: what is tied to one grid in the user's own forward pass shows here."""
         finer = [2 * n for n in self.grid]
-        training = made.training
         try:
-            with torch.no_grad():
-                again = [
-                    F.interpolate(x.float(), finer).to(x.dtype) if tuple(x.shape[2:]) == self.grid else x
-                    for x in inputs
-                ]
-                made.eval()(*again)
+            with _evaluating(made):
+                again = [F.interpolate(x, finer) if tuple(x.shape[2:]) == self.grid else x for x in inputs]
+                made(*again)
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             told = str(error).splitlines()[0] if str(error) else type(error).__name__
             self.say("", made, "refused", f"does not run on the grid {tuple(finer)}: {told}")
-        finally:
-            made.train(training)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Without gradients, every part in evaluation, and each back in its own mode afterwards."""
+    training = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for part, was in training.items():
+            part.training = was
 
 
 def _ints(value: Any, ndim: int) -> list[int]:
@@ -480,63 +386,3 @@ def _norm(module: Any) -> tuple[nn.Module, str, str]:
     new = IntegralNorm(channels, groups, module.eps, affine=False)
     new.weight, new.bias = module.weight, module.bias
     return new, "replaced", "its means are integrals; weights by set_quadrature"
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How a network's output changes with the grid.
-
-    `differences`: relative L2 distance of the output on each grid from that on the finest, at the shared points;
-    `errors`: relative L2 error on each grid, where truths were given; `order`: observed order of convergence.
-    """
-
-    resolutions: list[int]
-    differences: list[float]
-    errors: list[float]
-    order: float
-
-
-def discretization_report(
-    model: nn.Module,
-    sampler: Callable[[int], Any],
-    resolutions: Sequence[int],
-    restrict: str = "points",
-) -> Refinement:
-    """Run `model` on the same functions on several grids.
-
-    Args:
-        sampler: resolution -> inputs (batch, channels, *grid), or (inputs, truth).
-        resolutions: increasing; each must divide the finest where `restrict` is `points`.
-        restrict: how the finest output is brought to a grid: its values at shared `points`, or `fourier`.
-
-    Returns:
-        `Refinement`. An operator's differences fall as the grid is refined; a pixel network's do not.
-    """
-    outputs, errors = [], []
-    with torch.no_grad():
-        for resolution in resolutions:
-            given = sampler(resolution)
-            x, truth = given if isinstance(given, tuple | list) else (given, None)
-            y = model(x)
-            outputs.append(y)
-            if truth is not None:
-                errors.append(float(relative_l2(y, truth).mean()))
-    finest, differences = outputs[-1], []
-    for y in outputs[:-1]:
-        if restrict == "fourier":
-            there = fourier_resample(finest, y.shape[2:])
-        else:
-            steps = [n // m for n, m in zip(finest.shape[2:], y.shape[2:], strict=True)]
-            if any(n != m * s for n, m, s in zip(finest.shape[2:], y.shape[2:], steps, strict=True)):
-                raise ValueError(f"resolutions: {tuple(y.shape[2:])} does not divide {tuple(finest.shape[2:])}")
-            there = finest[(..., *[slice(None, None, s) for s in steps])]
-        differences.append(float(relative_l2(y, there).mean()))
-    order = math.nan
-    if len(differences) > 1 and min(differences) > 0:
-        order = math.log(differences[0] / differences[-1]) / math.log(resolutions[-2] / resolutions[0])
-    return Refinement(list(resolutions), differences, errors, order)
-
-
-def relative_l2(guess: Tensor, truth: Tensor) -> Float[Tensor, " batch"]:
-    """||guess - truth|| / ||truth|| a row, over all other axes."""
-    return (guess - truth).flatten(1).norm(dim=1) / truth.flatten(1).norm(dim=1).clamp_min(1e-12)

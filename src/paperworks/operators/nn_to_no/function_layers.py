@@ -143,21 +143,18 @@ class QuadratureAttention(nn.Module):
         asked = x if query is None else query
         check_shape("query", asked, (len(x), "queries", self.dim))
         weights = self.weights if weights is None else weights
-        q, k, v = (self._split(t) for t in (self.to_q(asked), self.to_k(x), self.to_v(x)))
+        q, k, v = (layer(t).unflatten(-1, (self.heads, -1)) for layer, t in self._maps(asked, x))
         if self.kind == "galerkin":
-            k, v = _standardised(k), _standardised(v)
+            k, v = (nn.functional.layer_norm(t, (self.head_dim,)) for t in (k, v))
+        q, k, v = (t.transpose(1, 2).contiguous() for t in (q, k, v))
         if coordinates is not None:
             k = rotary(k, coordinates)
             q = rotary(q, coordinates if query is None or query_coordinates is None else query_coordinates)
         attend = quadrature_attention if self.kind == "softmax" else linear_attention
         return self.to_out(attend(q, k, v, weights).transpose(1, 2).flatten(2))
 
-    def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
-
-
-def _standardised(x: Tensor, eps: float = 1e-5) -> Tensor:
-    return (x - x.mean(-1, keepdim=True)) * (x.var(-1, unbiased=False, keepdim=True) + eps).rsqrt()
+    def _maps(self, asked: Tensor, x: Tensor) -> list[tuple[nn.Linear, Tensor]]:
+        return [(self.to_q, asked), (self.to_k, x), (self.to_v, x)]
 
 
 class IntegralNorm(nn.Module):

@@ -2,16 +2,15 @@
 
 A pixel kernel becomes a pointwise map when the grid is refined. Three ways out, all knowing the grid's spacing h:
 
-* local integral:  y(x) = sum_l theta_l  int psi_l(r) f(x + r) dr    hats psi_l at fixed physical places
+* local integral:  y(x) = sum_l theta_l  int psi_l(r) f(x + r) dr    hats psi_l at fixed physical places (this file)
 * differential:    y_i = (1/h) sum_k W_k (f_{i+k} - f_i)             tends to (sum_k k W_k) . grad f
-* interpolation:   the trained pixel kernel resized to the grid at hand (the released code's `InterpConv2d`)
+* interpolation:   the trained pixel kernel resized to the grid at hand
 
 A grid has N cells of width h = domain_length / N an axis (end point excluded).
 """
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -154,14 +153,14 @@ class LocalIntegralConv(nn.Module):
         check_shape("x", x, ("batch", self.in_channels, *[f"n{axis + 1}" for axis in range(self.ndim)]))
         grid = x.shape[2:]
         kernel, first, last = self.kernel(grid)
-        if self.padding_mode == "circular" and _large(kernel, grid, self.groups, self.stride):
+        if self.padding_mode == "circular" and large_kernel(kernel, grid, self.groups, self.stride):
             y = fourier_correlation(x, kernel, first)[(..., *[slice(None, None, s) for s in self.stride])]
             return y if self.bias is None else y + self.bias.reshape(-1, *[1] * self.ndim)
         x = pad(x, [-n for n in first], list(last), self.padding_mode)
         return CONV[self.ndim](x, kernel, self.bias, self.stride, groups=self.groups)
 
 
-def _large(kernel: Tensor, grid: Sequence[int], groups: int, stride: Sequence[int]) -> bool:
+def large_kernel(kernel: Tensor, grid: Sequence[int], groups: int, stride: Sequence[int]) -> bool:
     """Whether the kernel goes around the circle, or is so large that a product of Fourier modes costs less."""
     if any(taps > points for taps, points in zip(kernel.shape[2:], grid, strict=True)):
         return True
@@ -221,229 +220,3 @@ class LocalIntegralConvTranspose(LocalIntegralConv):
 
     def _shift(self) -> Tensor | float:
         return 0.0 if self.bias is None else self.bias.reshape(-1, *[1] * self.ndim)
-
-
-class DifferentialConv(nn.Module):
-    """A convolution that is a finite difference: zero on constants, divided by h^order.
-
-    Args:
-        kernel_size: odd; taps an axis.
-        order: of the derivative. Order 1 takes the kernel's sum from its centre tap (as the released code does);
-            higher orders project the kernel onto those without moments of lower degree.
-        base_resolution: divide by base_resolution / N instead of h (the released networks' convention: 1 on the grid
-            of training; the same limit up to a constant).
-        keep_mean: add (sum of the kernel) * x, undivided: then a pixel kernel is reproduced on the base grid.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int = 3,
-        *,
-        ndim: int = 2,
-        order: int = 1,
-        groups: int = 1,
-        padding_mode: str = "circular",
-        domain_length: float | Sequence[float] = 1.0,
-        base_resolution: int | Sequence[int] | None = None,
-        keep_mean: bool = False,
-        bias: bool = False,
-    ):
-        super().__init__()
-        if kernel_size % 2 == 0 or kernel_size <= order:
-            raise ValueError(f"kernel_size: expected an odd number above the order {order}, given {kernel_size}")
-        if padding_mode not in PADDING:
-            raise ValueError(f"padding_mode {padding_mode!r}: one of {', '.join(PADDING)}")
-        self.in_channels, self.ndim, self.groups, self.order = in_channels, ndim, groups, order
-        self.kernel_size, self.padding_mode, self.keep_mean = kernel_size, padding_mode, keep_mean
-        self.domain_length = per_axis(domain_length, ndim, "domain_length")
-        self.base = None if base_resolution is None else per_axis(base_resolution, ndim, "base_resolution")
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, *[kernel_size] * ndim))
-        bound = 1 / math.sqrt(self.weight[0].numel())
-        nn.init.uniform_(self.weight, -bound, bound)
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        taps = kernel_size**ndim
-        if order > 1:
-            offsets = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
-            at = torch.cartesian_prod(*[offsets] * ndim).reshape(taps, ndim)
-            powers = [
-                p for p in torch.cartesian_prod(*[torch.arange(order)] * ndim).reshape(-1, ndim) if p.sum() < order
-            ]
-            lower = torch.stack([(at ** p.double()).prod(1) for p in powers], 1)
-            q = torch.linalg.qr(lower).Q
-            projection = torch.eye(taps, dtype=torch.float64) - q @ q.T
-        else:
-            projection = torch.eye(taps, dtype=torch.float64)
-            projection[:, taps // 2] -= 1
-        self.projection: Tensor
-        self.register_buffer("projection", projection.float(), persistent=False)
-
-    def spacing(self, grid: Sequence[int]) -> list[float]:
-        """What a difference is divided by on this grid, an axis."""
-        lengths = self.domain_length if self.base is None else self.base
-        return [length / points for length, points in zip(lengths, grid, strict=True)]
-
-    def forward(self, x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch out_channels *grid"]:
-        """(batch, in_channels, *grid) -> (batch, out_channels, *grid), for any grid of cubic cells."""
-        check_shape("x", x, ("batch", self.in_channels, *[f"n{axis + 1}" for axis in range(self.ndim)]))
-        h = self.spacing(x.shape[2:])
-        if max(h) > 1.001 * min(h):
-            raise ValueError(f"x: expected cells as long as wide for one kernel, given spacings {h}")
-        kernel = (self.weight.flatten(2) @ self.projection.to(self.weight.dtype)) / h[0] ** self.order
-        kernel = kernel.unflatten(2, self.weight.shape[2:])
-        if self.keep_mean:
-            sums = self.weight.flatten(2).sum(2)
-            middle = F.one_hot(torch.tensor(kernel[0, 0].numel() // 2), kernel[0, 0].numel()).to(kernel)
-            kernel = kernel + (sums[..., None] * middle).unflatten(2, self.weight.shape[2:])
-        reach = [self.kernel_size // 2] * self.ndim
-        return CONV[self.ndim](pad(x, reach, reach, self.padding_mode), kernel, self.bias, groups=self.groups)
-
-
-LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-def resized_conv(conv: Any, x: Tensor, scale: Sequence[float]) -> Tensor:
-    """Apply a pixel convolution with its kernel resized by `scale` an axis: the released `InterpConv2d` (recipe 3c).
-
-    Kernel size k becomes int(s k - s + 1), resampled linearly without aligned ends, divided by the ratio of the numbers
-    of taps; padding becomes int(s padding). The kernel's sum is not kept. Nothing is changed at s = 1.
-    """
-    weight, padding, ndim = conv.weight, list(conv.padding), len(scale)
-    if any(s != 1 for s in scale):
-        sizes = [int(s * k - s + 1) for s, k in zip(scale, weight.shape[2:], strict=True)]
-        padding = [int(s * p) for s, p in zip(scale, padding, strict=True)]
-        ratio = math.prod(sizes) / math.prod(weight.shape[2:])
-        weight = F.interpolate(weight, size=sizes, mode=LINEAR[ndim]) / ratio
-    if conv.padding_mode == "zeros":
-        return CONV[ndim](x, weight, conv.bias, conv.stride, padding, groups=conv.groups)
-    return CONV[ndim](pad(x, padding, padding, conv.padding_mode), weight, conv.bias, conv.stride, groups=conv.groups)
-
-
-def resized_conv_transpose(conv: Any, x: Tensor, scale: Sequence[float]) -> Tensor:
-    """Apply a transposed pixel convolution on its own grid: the released `InOutInterpolateConvTranspose2d`.
-
-    Features are resampled by 1 / s (linear, half-pixel), transposed-convolved, zero-padded to `stride` times their
-    size, resampled by s. Nothing but the convolution is done at s = 1.
-    """
-    ndim = len(scale)
-    small = [int(points / s) for points, s in zip(x.shape[2:], scale, strict=True)]
-    unscaled = all(s == 1 for s in scale)
-    x = x if unscaled else F.interpolate(x, size=small, mode=LINEAR[ndim])
-    y = CONV_TRANSPOSE[ndim](x, conv.weight, conv.bias, conv.stride, conv.padding, conv.output_padding, conv.groups)
-    if unscaled:
-        return y
-    missing = [n * k - m for n, k, m in zip(small, conv.stride, y.shape[2:], strict=True)]
-    y = pad(y, [m // 2 for m in missing], [m - m // 2 for m in missing], "zeros")
-    return F.interpolate(y, size=[int(n * s) for n, s in zip(y.shape[2:], scale, strict=True)], mode=LINEAR[ndim])
-
-
-class InterpolatedConv(nn.Module):
-    """A pixel convolution (or a transposed one) whose kernel is resized to the grid at hand.
-
-    Args:
-        conv: the trained layer; its parameters are shared.
-        base: points an axis of the grid that it was trained on.
-    """
-
-    def __init__(self, conv: Any, base: Sequence[int]):
-        super().__init__()
-        self.conv, self.base = conv, tuple(base)
-        transposed = isinstance(conv, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
-        self.apply_resized = resized_conv_transpose if transposed else resized_conv
-
-    def forward(self, x: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch out_channels *out_grid"]:
-        """(batch, in_channels, *grid) -> (batch, out_channels, *about grid / stride)."""
-        check_shape("x", x, ("batch", self.conv.in_channels, *[f"n{axis + 1}" for axis in range(len(self.base))]))
-        return self.apply_resized(self.conv, x, [n / base for n, base in zip(x.shape[2:], self.base, strict=True)])
-
-
-class PolarIntegralConv2d(nn.Module):
-    """The local integral of the paper's networks: hats in radius and angle on a disc (DISCO; torch-harmonics 0.7).
-
-    y(x) = sum_l theta_l sum_{|r| <= R} psi_l(r) f(x + r) h^2, each psi_l divided by its quadrature sum. For
-    kernel_shape (a, b): rings at m dr (a odd, and one hat without angle at 0) or (m + 1/2) dr (a even), dr = 2R/(a+1);
-    b angles -pi + 2 pi k / b; psi = (1 - |r - r_m| / dr)+ (1 - |angle distance| b / 2 pi)+; for even a each hat goes on
-    through the centre. That is a // 2 * b + a % 2 hats; the released code allocates (a - 1) b + 1 weights.
-
-    The kernel is built anew for the grid at hand; `base_resolution` freezes it at one grid's, as the released code
-    does (its physical radius then shrinks with the grid), for comparison only. `released_layout` has that code's
-    weights and swaps and flips the kernel's axes as it does, so that they can be loaded.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_shape: Sequence[int] = (2, 4),
-        radius: float = 1 / 32,
-        *,
-        domain_length: float | Sequence[float] = 2.0,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "circular",
-        released_layout: bool = False,
-        base_resolution: int | Sequence[int] | None = None,
-    ):
-        super().__init__()
-        rings, angles = kernel_shape
-        self.in_channels, self.groups, self.radius, self.padding_mode = in_channels, groups, radius, padding_mode
-        self.kernel_shape, self.released_layout = (int(rings), int(angles)), released_layout
-        self.domain_length = per_axis(domain_length, 2, "domain_length")
-        self.base = None if base_resolution is None else per_axis(base_resolution, 2, "base_resolution")
-        self.n_hats = rings // 2 * angles + rings % 2
-        allocated = (rings - 1) * angles + 1 if released_layout else self.n_hats
-        self.weight = nn.Parameter(torch.randn(out_channels, in_channels // groups, allocated) / math.sqrt(in_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-
-    def hats(self, grid: Sequence[int]) -> Float[Tensor, "hats rows columns"]:
-        """The hats on the grid's offsets within the radius, each summing to 1 (times 1 / h^2 is its density)."""
-        size = [
-            math.floor(2 * self.radius * n / length) + 1 for n, length in zip(grid, self.domain_length, strict=True)
-        ]
-        if self.base is not None:  # the released code's offsets span the radius, whatever the grid's are
-            axes = [torch.linspace(-self.radius, self.radius, n, dtype=torch.float64) for n in size]
-        else:
-            steps = [length / n for length, n in zip(self.domain_length, grid, strict=True)]
-            reach = [math.floor(self.radius / h + 1e-6) for h in steps]
-            axes = [torch.arange(-k, k + 1, dtype=torch.float64) * h for k, h in zip(reach, steps, strict=True)]
-        y, x = torch.meshgrid(*axes, indexing="ij")
-        r, phi = torch.hypot(x, y), torch.atan2(x, y) + math.pi  # the released code's half turn
-        n_rings, n_angles = self.kernel_shape
-        dr, dphi = 2 * self.radius / (n_rings + 1), 2 * math.pi / n_angles
-        hats = []
-        for index in range(self.n_hats):
-            free = n_rings % 2 == 1 and index == 0  # the hat without angle
-            ring, angle = divmod(index - n_rings % 2, n_angles)
-            centre = 0.0 if free else (ring + 1) * dr if n_rings % 2 else (ring + 0.5) * dr
-            direction = angle * dphi - math.pi
-            value = self._hat(phi, r, centre, direction, dr, None if free else dphi)
-            if n_rings % 2 == 0:
-                value = value + self._hat(phi + math.pi, -r, centre, direction, dr, dphi)
-            hats.append(torch.where(r <= self.radius * (1 + 1e-6), value, 0.0))
-        stacked = torch.stack(hats)
-        total = stacked.sum((1, 2), keepdim=True)
-        return (stacked / torch.where(total > 0, total, 1.0)).to(self.weight)
-
-    @staticmethod
-    def _hat(phi: Tensor, r: Tensor, centre: float, direction: float, dr: float, dphi: float | None) -> Tensor:
-        radial = (1 - (r - centre).abs() / dr).clamp_min(0)
-        if dphi is None:
-            return radial
-        distance = torch.remainder(phi - direction + math.pi, 2 * math.pi) - math.pi
-        return radial * (1 - distance.abs() / dphi).clamp_min(0)
-
-    def forward(
-        self, x: Float[Tensor, "batch channels rows columns"]
-    ) -> Float[Tensor, "batch out_channels rows columns"]:
-        """(batch, in_channels, *grid) -> (batch, out_channels, *grid), for any grid."""
-        check_shape("x", x, ("batch", self.in_channels, "rows", "columns"))
-        hats = self.hats(x.shape[2:] if self.base is None else [int(n) for n in self.base])
-        if self.released_layout:
-            hats = hats.mT.flip(-1, -2)
-        kernel = torch.tensordot(self.weight[..., : self.n_hats], hats, dims=1)
-        reach = [(n + 1) // 2 - 1 for n in kernel.shape[2:]]
-        if self.padding_mode == "circular" and _large(kernel, x.shape[2:], self.groups, (1, 1)):
-            y = fourier_correlation(x, kernel, [-n for n in reach])
-            return y if self.bias is None else y + self.bias[:, None, None]
-        return F.conv2d(pad(x, reach, reach, self.padding_mode), kernel, self.bias, groups=self.groups)

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 from paperworks.operators.fno import Pointwise, SpectralConv
 
+from .differential_convs import DifferentialConv
+from .disc_convs import PolarIntegralConv2d
 from .function_layers import grid_coordinates
-from .local_convs import DifferentialConv, LocalIntegralConv, PolarIntegralConv2d
+from .local_convs import LocalIntegralConv
 
 TAGS = ["operator-learning", "arxiv:2506.10973"]
 PIXEL = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -40,9 +42,10 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
     Args:
         conv: `pixel` (the counter-example), `integral`, `differential` (integral plus differential), `spectral`.
         kernel_size: taps of the pixel kernel, nodes of the integral's; 2 fewer nodes where 3 differential taps join.
-        spacing: physical distance of the integral's nodes on a domain of length 1.
+        spacing: physical distance of the integral's nodes on a domain of length 1, for all axes or one each.
         base_resolution: grid on which a finite difference is not scaled.
         n_modes: of the spectral convolution, an axis.
+        pointwise: add a pointwise linear map to every convolution; what the kernel cannot resolve still passes.
     """
 
     def __init__(
@@ -53,11 +56,12 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         n_blocks: int = 6,
         conv: str = "integral",
         kernel_size: int = 9,
-        spacing: float = 1 / 64,
-        base_resolution: int = 64,
+        spacing: float | Sequence[float] = 1 / 64,
+        base_resolution: int | Sequence[int] = 64,
         n_modes: int = 16,
         ndim: int = 1,
         padding_mode: str = "circular",
+        pointwise: bool = False,
     ):
         super().__init__()
         if conv not in ("pixel", "integral", "differential", "spectral"):
@@ -79,14 +83,16 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
 
         self.lift = Pointwise(in_channels, width)
         self.convs = nn.ModuleList(made() for _ in range(n_blocks))
+        self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(n_blocks if pointwise else 0))
         self.project = nn.ModuleList([Pointwise(width, width), Pointwise(width, out_channels)])
 
     def forward(self, u: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch out *grid"]:
         """(batch, in_channels, *grid) -> (batch, out_channels, *grid), for any grid."""
         check_shape("u", u, ("batch", self.in_channels, *[f"n{a + 1}" for a in range(self.ndim)]))
         u = self.lift(u)
-        for conv in self.convs:
-            u = u + F.gelu(conv(u))
+        for i, conv in enumerate(self.convs):
+            y = conv(u)
+            u = u + F.gelu(y + self.pointwise[i](u) if self.pointwise else y)
         return self.project[1](F.gelu(self.project[0](u)))
 
     @classmethod

@@ -117,7 +117,7 @@ class TransferConv(nn.Module):
                 k = torch.cat([k[: low + 1], k.new_tensor([points // 2]), k[low + 1 :]])
             keep.append(k % points)
             taps = torch.arange(weight.shape[2 + axis], device=x.device) - self.origin[axis]
-            phase = 2 * math.pi / base * ((k[:, None] * taps) % base)
+            phase = 2 * math.pi / base * ((k[:, None] * taps) % base).double()
             waves = torch.polar(torch.ones_like(phase), phase).to(kernel.dtype)
             kernel = kernel.movedim(2, -1) @ waves.mT
         small = z

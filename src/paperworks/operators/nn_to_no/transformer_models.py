@@ -27,6 +27,25 @@ OFORMER_NAMES = {
     "mlp_layers": "mlps",
 }
 
+HUGGING_FACE = {  # names of transformers 4 (the authors' time) and 5
+    4: {
+        "layer": "vit.encoder.layer",
+        "qkv": "attention.attention.{}",
+        "of": "query key value",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    },
+    5: {
+        "layer": "vit.layers",
+        "qkv": "attention.{}_proj",
+        "of": "q k v",
+        "attn.proj": "attention.o_proj",
+        "mlp.fc1": "mlp.fc1",
+        "mlp.fc2": "mlp.fc2",
+    },
+}
+
 
 class OFormer(nn.Module, Pretrained, tags=TAGS):
     """Attention as an integral operator beside a spectral convolution, on 2D grids of any size.
@@ -195,14 +214,14 @@ class FieldViT(nn.Module, Pretrained, tags=TAGS):
             renamed["cls_token"] = todo.pop("vit.embeddings.cls_token")
             renamed["pos_embed"] = todo.pop("vit.embeddings.position_embeddings")
             take("patch_embed.proj", "vit.embeddings.patch_embeddings.projection")
+            names = HUGGING_FACE[5 if any(name.startswith("vit.layers.") for name in todo) else 4]
             for i in range(len(self.blocks)):
-                layer, block = f"vit.encoder.layer.{i}", f"blocks.{i}"
+                layer, block = f"{names['layer']}.{i}", f"blocks.{i}"
                 for kind in ("weight", "bias"):
-                    parts = [todo.pop(f"{layer}.attention.attention.{n}.{kind}") for n in ("query", "key", "value")]
+                    parts = [todo.pop(f"{layer}.{names['qkv'].format(n)}.{kind}") for n in names["of"].split()]
                     renamed[f"{block}.attn.qkv.{kind}"] = torch.cat(parts)
-                take(f"{block}.attn.proj", f"{layer}.attention.output.dense")
-                take(f"{block}.mlp.fc1", f"{layer}.intermediate.dense")
-                take(f"{block}.mlp.fc2", f"{layer}.output.dense")
+                for ours in ("attn.proj", "mlp.fc1", "mlp.fc2"):
+                    take(f"{block}.{ours}", f"{layer}.{names[ours]}")
                 take(f"{block}.norm1", f"{layer}.layernorm_before")
                 take(f"{block}.norm2", f"{layer}.layernorm_after")
             take("norm", "vit.layernorm")

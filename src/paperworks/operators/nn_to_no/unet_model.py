@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 from .function_layers import grid_coordinates
-from .local_convs import resized_conv, resized_conv_transpose
+from .resized_convs import resized_conv, resized_conv_transpose
 
 
 class ResidualBlock(nn.Module):
@@ -119,9 +119,9 @@ class KernelUNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2506.1
 
     @classmethod
     def example(cls) -> Example:
-        """Two levels on one and a half times the base grid."""
+        """Two levels on twice the base grid."""
         made = cls(2, 1, width=3, multipliers=(1, 2), kernel_size=3, n_blocks=1, interpolate=True, base_resolution=8)
-        return Example(made, (torch.randn(3, 2, 12, 12),))
+        return Example(made, (torch.randn(3, 2, 16, 16),))
 
 
 @published_size(parameters=65_502_463)
