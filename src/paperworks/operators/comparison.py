@@ -427,7 +427,7 @@ MODELS = {
     "kernel_unet": Model(kernel_unet, "a U-Net converted: its kernels are functions, resized to the grid", True, 128),
     "oformer": Model(oformer, "linear attention with quadrature weights beside low frequencies", True, 128),
     "vit_no": Model(vit_no, "patches of functions that attend to one another", True, 128),
-    "fano": Model(fano, "the same with queries, keys and values as functions on patches", True, 128),
+    "fano": Model(fano, "patches whose queries, keys and values are functions too", True, 128),
     "tno": Model(tno, "points that attend to one another with quadrature weights", True, 128),
 }
 
