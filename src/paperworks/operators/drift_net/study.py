@@ -1,6 +1,6 @@
 """DRIFT-Net against scOT, and what could explain a difference, on decaying turbulence (arXiv 2509.24868).
 
-Laptop: about 5 CPU-minutes. `paperworks run drift_net`
+Laptop: about 7 CPU-minutes. `paperworks run drift_net`
 """
 
 import time
@@ -47,10 +47,10 @@ study = Study(
     paper=dict(size=128, simulated_size=256, frames=21, interval=0.1, n_train=19_640, n_val=120, n_test=240,
                patch_size=4, embed_dim=48, depths=[4, 4, 4, 4], num_heads=[3, 6, 12, 24], window_size=16,
                skip_blocks=[2, 2, 2, 0], batch_size=40, steps=200_000, modes=32),
-    seeds=3,
-    grid=dict(lr=[1e-3, 3e-3, 1e-2]),
+    seeds=5,
+    grid=dict(lr=[3e-3, 1e-2, 3e-2]),
     select=("val_error", "lower"),
-    tuning=dict(steps=50),
+    tuning=dict(steps=120),
     equal=("steps",),
     claims=[
         Beats("one_step_error", "drift", "scot", by=1, differs=SETTING,
