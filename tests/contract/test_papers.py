@@ -320,6 +320,8 @@ def trajectories(folder):
     rng = np.random.default_rng(0)
     np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
     return folder / "flow.npz", ".npz"
+
+
 def numbers_table(folder):
     rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
     (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")

@@ -23,7 +23,7 @@ from .model import DRIFTNet
 
 SETTING = (
     "There: Poseidon's Navier-Stokes sets of 19,640 trajectories on 128x128 points, size T, 20 epochs on a GPU. Here: "
-    "decaying turbulence on 32x32 points, 160 trajectories, two hundredths of the parameters, minutes on one core."
+    "decaying turbulence on 32x32 points, 160 trajectories, a hundredth of the parameters, minutes on one core."
 )
 BACKBONES: dict[str, dict[str, Any]] = {
     "drift": dict(mixer="spectral", layout="reference"),
@@ -211,7 +211,7 @@ def show(t: Trial, net: nn.Module, test: Tensor) -> None:
         f"Vorticity, {t.arm} rolled out over {frames} steps",
         "images",
         images=[start[0], truth[0], guess[0], (guess - truth)[0].abs()],
-        labels=["start", "truth", "rolled out", "error"],
+        labels=["start", "truth", "the net", "error"],
         caption="each panel on its own grey scale",
     )
     if t.arm in ("drift", "scot"):
