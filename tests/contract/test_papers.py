@@ -357,7 +357,7 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     report = fit_files(recipe, source, tmp_path / "model", settings=settings)
     assert report["steps"] == 2
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md"}
+    assert names - {"fields.png", "rollout.gif"} == {"model.safetensors", "config.json", "recipe.json", "README.md"}
     front = (tmp_path / "model" / "README.md").read_text().split("---")[1]
     assert "library_name: paperworks" in front
     out = tmp_path / f"predictions{suffix}"
