@@ -320,6 +320,12 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def trajectories(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
+    return folder / "flow.npz", ".npz"
+
+
 def numbers_table(folder):
     rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
     (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
@@ -380,6 +386,8 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     drawn = set(re.findall(r"!\[.*?\]\((.*?)\)", told))
     assert names == {"model.safetensors", "config.json", "recipe.json", "README.md", "report.html"} | drawn
     front = told.split("---")[1]
+    assert names - {"fields.png", "rollout.gif"} == {"model.safetensors", "config.json", "recipe.json", "README.md"}
+    front = (tmp_path / "model" / "README.md").read_text().split("---")[1]
     assert "library_name: paperworks" in front
     out = tmp_path / f"predictions{suffix}"
     assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0
