@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -19,9 +21,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Chebyshev": ".function_spaces",
         "DeepONet": ".deeponet",
         "FNN": ".deeponet",
+        "Fields": ".pde_data",
         "GRF": ".function_spaces",
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "simulate": ".pde_data",
     },
 )
