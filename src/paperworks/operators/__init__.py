@@ -12,20 +12,28 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
+    from .lpinn import LagrangianPINN as LagrangianPINN
+    from .lpinn import fit_pinn as fit_pinn
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .pinn import EulerianPINN as EulerianPINN
+    from .pinn import TransportEquation as TransportEquation
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Chebyshev": ".function_spaces",
         "DeepONet": ".deeponet",
+        "EulerianPINN": ".pinn",
         "FNN": ".deeponet",
         "Fields": ".pde_data",
         "GRF": ".function_spaces",
+        "LagrangianPINN": ".lpinn",
         "MIONet": ".deeponet",
         "PODDeepONet": ".deeponet",
         "PowerSeries": ".function_spaces",
+        "TransportEquation": ".pinn",
+        "fit_pinn": ".lpinn",
         "simulate": ".pde_data",
     },
 )
