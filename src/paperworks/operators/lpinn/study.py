@@ -12,7 +12,7 @@ from torch import Tensor
 from paperworks.lab import Beats, Reaches, Study, Trial
 from paperworks.operators.pinn import EulerianPINN
 
-from .model import LagrangianPINN
+from .model import LagrangianPINN, lpinn_released
 from .reference import burgers_solution, convection_solution, label_form_solution
 from .training import fit_pinn
 
@@ -30,7 +30,7 @@ TRIVIAL = "At a constant speed the Lagrangian problem is trivial: X = xi + c t, 
 convection = Study(
     "convection",
     question="Does following the characteristics keep a PINN trainable under fast convection, w_t + 30 w_x = 0?",
-    arms=("lpinn", "pinn", "pinn_as_large", "pinn_moving"),
+    arms=("lpinn", "pinn", "pinn_as_large", "pinn_moving", "lpinn_released"),
     settings=dict(COMMON, speed=30.0),
     smoke=SMOKE,
     laptop=dict(steps=800),
@@ -51,6 +51,8 @@ convection = Study(
               note="The plain network with as many parameters as both of the Lagrangian's."),
         Beats("error", "lpinn", "pinn_moving", by=1, kind="control",
               note="The plain network told the speed: it sees x - c t. Is there more to gain than the moving frame?"),
+        Beats("error", "lpinn", "lpinn_released", by=1, kind="mechanism",
+              note="The networks as released: layers shared, and X a periodic output that cannot be xi at t = 0."),
     ],
 )  # fmt: skip
 
@@ -107,6 +109,8 @@ def build(t: Trial, **equation: float | str) -> LagrangianPINN | EulerianPINN:
     if t.method in ("lpinn", "lpinn_label"):
         diffusion = "label" if t.method == "lpinn_label" else "eulerian"
         return LagrangianPINN(width=s.width, diffusion=diffusion, **equation)  # type: ignore[arg-type]
+    if t.method == "lpinn_released":
+        return lpinn_released(**equation)
     frame = (s.mean if "mean" in s else s.speed) if t.method == "pinn_moving" else 0.0
     return EulerianPINN(width=s.width, frame_speed=frame, **equation)  # type: ignore[arg-type]
 
