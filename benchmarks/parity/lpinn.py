@@ -57,10 +57,12 @@ def compare(name: str, theirs: Any, ours: Any, lagrangian: bool) -> dict[str, An
     loss.backward()
     mine.backward()
     gradients: dict[str, list[Tensor]] = {"ours": [], "theirs": []}
-    layers = {"input": ours.w_net.layers[0], "hidden1": ours.w_net.layers[1], "hidden2": ours.w_net.layers[2],
-              "output": ours.w_net.layers[-1]} if lagrangian else {
-        n: m for n, m in zip(["input", *(f"hidden{i}" for i in range(1, 6))], ours.net.layers[:-1], strict=False)
-    } | {"output": ours.net.layers[-1]}  # fmt: skip
+    if lagrangian:
+        deep = ours.w_net.layers
+        layers = {"input": deep[0], "hidden1": deep[1], "hidden2": deep[2], "output": deep[-1]}
+    else:
+        *hidden, last = ours.net.layers
+        layers = {"input": hidden[0], "output": last} | {f"hidden{i}": m for i, m in enumerate(hidden) if i}
     for layer, module in layers.items():
         for kind, parameter in module.named_parameters():
             gradients["ours"].append(parameter.grad.flatten())

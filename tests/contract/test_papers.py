@@ -310,9 +310,16 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def initial_condition(folder):
+    x = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    np.savez(folder / "start.npz", x=x, u=3 + np.sin(x))
+    return folder / "start.npz", ".npz"
+
+
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
+    "lpinn": initial_condition,
     "modular_addition": operation_table,
     "noprop": labelled_table,
 }
