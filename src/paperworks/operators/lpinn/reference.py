@@ -19,7 +19,7 @@ def convection_solution(x: Tensor, t: Tensor, *, speed: float, viscosity: float 
 
 
 def burgers_solution(
-    n: int, frames: int, *, mean: float, viscosity: float, t_max: float = 1.0, phase: float = 0.0, fine: int = 256
+    n: int, frames: int, *, mean: float, viscosity: float, t_max: float = 1.0, phase: float = 0.0, fine: int = 512
 ) -> Tensor:
     """Burgers' solution at x = 2 pi i / n and `frames` times from 0 to t_max, float64 (frames, n).
 

@@ -21,8 +21,10 @@ DIFFERS = (
     "There: 10^6 Adam steps at 0.01 on a fixed grid of 25,600 points, then L-BFGS, losses as 2-norms. Here: fewer "
     "steps on points drawn anew each step, mean squares, X = xi + t D(xi, t); u0 = sin(x + phase), the phase by seed."
 )
-COMMON = dict(width=50, n_points=256, n_initial=64, initial_weight=100.0, lr=5e-3, lbfgs_steps=0, grid_x=256)
-SMOKE = dict(steps=25, n_points=64, n_initial=32, grid_x=64)
+COMMON = dict(
+    width=50, n_points=256, n_initial=64, initial_weight=100.0, lr=5e-3, lbfgs_steps=0, grid_x=256, n_labels=1024
+)
+SMOKE = dict(steps=25, n_points=64, n_initial=32, grid_x=64, n_labels=256)
 PAPER = dict(steps=1_000_000, n_points=25_600, n_initial=256, lbfgs_steps=100)
 LEARNING_RATES = [1e-3, 3e-3, 1e-2, 3e-2]
 TRIVIAL = "At a constant speed the Lagrangian problem is trivial: X = xi + c t, w = w0(xi). Burgers is the real test."
@@ -144,7 +146,8 @@ def solve(t: Trial, net: LagrangianPINN | EulerianPINN, mean: float, phase: floa
         checkpoint=t.checkpoint,
     )
     times = torch.linspace(0, net.t_max, len(truth))
-    found = net.predict(x, times)
+    asked = {"n_labels": s.n_labels} if isinstance(net, LagrangianPINN) else {}
+    found = net.predict(x, times, **asked)
     if fitted.diverged:
         t.row(error=None, end_error=None)
     else:
