@@ -155,6 +155,17 @@ def solve(t: Trial, net: LagrangianPINN | EulerianPINN, mean: float, phase: floa
         t.row(error=error.norm() / scale.norm(), end_error=error[-1].norm() / scale[-1].norm())
     if t.seed == 0 and t.arm in ("lpinn", "pinn", "lpinn_label"):
         show(t, x, times, truth, found)
+    if t.seed == 0 and isinstance(net, LagrangianPINN):
+        speed = mean or s.speed
+        labels = torch.arange(6) * (net.period / 6)
+        paths = net.characteristics(labels, times) - speed * times[:, None]
+        t.picture(
+            f"Characteristics of {t.arm}, seen from the mean speed",
+            "lines",
+            x=times,
+            caption="t against X - c t, one line a label xi",
+            series={f"xi = {xi:.2f}": path for xi, path in zip(labels.tolist(), paths.T, strict=True)},
+        )
 
 
 def show(t: Trial, x: Tensor, times: Tensor, truth: Tensor, found: Tensor) -> None:
@@ -170,9 +181,9 @@ def show(t: Trial, x: Tensor, times: Tensor, truth: Tensor, found: Tensor) -> No
     t.picture(
         f"Error of {t.arm}",
         "heatmap",
-        caption="w minus the solution; x across, t downwards from 0",
-        x_label="x",
-        y_label="t",
+        caption="w minus the solution; x across the period, t downwards from 0",
+        x_label=f"x, in steps of the period over {len(x) // columns}",
+        y_label=f"t, in steps of {rows / (len(times) - 1):g}",
         values=(found - truth)[::rows, ::columns],
     )
 
