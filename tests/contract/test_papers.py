@@ -314,12 +314,17 @@ def initial_condition(folder):
     x = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     np.savez(folder / "start.npz", x=x, u=3 + np.sin(x))
     return folder / "start.npz", ".npz"
+def numbers_table(folder):
+    rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
+    (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    return folder / "numbers.csv", ".csv"
 
 
 FILES = {
     "crossvit": photos,
     "deeponet": operator_file,
     "lpinn": initial_condition,
+    "mip": numbers_table,
     "modular_addition": operation_table,
     "noprop": labelled_table,
 }

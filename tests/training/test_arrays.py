@@ -76,6 +76,46 @@ def test_a_mat_of_hdf5_is_read_by_its_content(tmp_path):
     assert np.array_equal(read_arrays(tmp_path / "a.mat")["u"], VALUES)
 
 
+@pytest.mark.parametrize(("place", "value", "told"), [(145, 8, "complex"), (176, 0, "of type 0"), (177, 1, "damaged")])
+def test_a_mat_that_contradicts_itself_is_refused_and_does_not_crash_the_reader(tmp_path, place, value, told):
+    """Bytes of the flags and of the type of numbers, on which scipy's reader leaves its memory."""
+    path = write(tmp_path / "a.mat", {"u": VALUES})
+    content = bytearray(path.read_bytes())
+    content[place] = value
+    path.write_bytes(content)
+    with pytest.raises(DataFileError, match=told):
+        read_arrays(path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", ["u", "a_long_name_of_an_array"])
+def test_mats_packed_or_not_with_long_names_scalars_and_cells(tmp_path, packed, name):
+    cells = np.empty(2, object)
+    cells[:] = [VALUES, SPREAD]
+    content = {
+        name: SPREAD,
+        "one": 3,
+        "cells": cells,
+        "note": "prose",
+        "record": {"x": 1.0},
+        "single": VALUES.astype("f4"),
+    }
+    savemat(tmp_path / "a.mat", content, do_compression=packed)
+    found = read_arrays(tmp_path / "a.mat")
+    assert set(found) == {name, "one", "single"}
+    assert np.array_equal(found[name], SPREAD)
+
+
+def test_what_matlab_writes_as_version_73_is_read_with_its_axes(tmp_path):
+    path = tmp_path / "a.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["u"] = np.ascontiguousarray(SPREAD.T)
+        file["u"].attrs["MATLAB_class"] = np.bytes_("double")
+    with path.open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(512))
+    assert np.array_equal(read_arrays(path)["u"], SPREAD)
+
+
 def test_the_printed_conversion_works_as_printed(tmp_path, monkeypatch):
     """The two lines, run as they stand where the file lies, write arrays that are read."""
     ragged = np.empty(2, object)
@@ -134,6 +174,13 @@ def test_the_same_archive_with_the_honest_shape_is_read(tmp_path):
 def test_a_header_of_two_gigabytes_is_refused(tmp_path):
     with pytest.raises(DataFileError, match=r"a\.npz is damaged"):
         read_arrays(announce(tmp_path / "a.npz", (), header_length=2**31 - 1))
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', (\n", b"{'descr': \x1a}\n", b"{}\n", b"(" * 90 + b"\n"])
+def test_a_header_that_is_no_python_is_refused(tmp_path, header):
+    announce(tmp_path / "a.npz", (), header_length=len(header), content=header)
+    with pytest.raises(DataFileError, match=r"a\.npz is damaged"):
+        read_arrays(tmp_path / "a.npz")
 
 
 def test_an_archive_that_expands_a_thousandfold_is_refused(tmp_path):

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from .deeponet import DeepONet as DeepONet
     from .deeponet import MIONet as MIONet
     from .deeponet import PODDeepONet as PODDeepONet
+    from .field_files import open_fields as open_fields
+    from .field_writing import save_fields as save_fields
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
@@ -34,6 +36,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PowerSeries": ".function_spaces",
         "TransportEquation": ".pinn",
         "fit_pinn": ".lpinn",
+        "open_fields": ".field_files",
+        "save_fields": ".field_writing",
         "simulate": ".pde_data",
     },
 )

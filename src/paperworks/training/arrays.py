@@ -1,10 +1,12 @@
 """Named arrays out of a user's `.npz`, HDF5 or `.mat` file, without pickle and without trusting announced sizes."""
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     if head.startswith(b"\x89HDF"):
         return _hdf5(path)
     if path.suffix.lower() == ".mat":
-        return _mat(path)
+        return _hdf5(path) if head.startswith(b"MATLAB 7") and _holds_hdf5(path) else _mat(path)
     raise DataFileError(f"{path} is no HDF5 file (it begins with {head!r})")
 
 
@@ -52,7 +54,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
                     f"{path} holds {stored:,} bytes that expand to {size:,}; those are no honest arrays"
                 )
             return {info.filename.removesuffix(".npy"): _npy(path, archive, info) for info in members}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError, TokenError) as error:
         if isinstance(error, DataFileError):
             raise
         raise DataFileError(f"{path} is damaged or no .npz file: {error}; write it again with numpy.savez") from error
@@ -90,6 +92,13 @@ def check_size(path: Path, name: str, shape: tuple[int, ...], dtype: Any) -> Non
         raise DataFileError(f"{path}: '{name}' announces {size:,} bytes (shape {shape}); at most {LARGEST:,} are read")
 
 
+def _holds_hdf5(path: Path) -> bool:
+    """Whether HDF5 follows the 512 bytes that MATLAB puts before it (its format 7.3)."""
+    import h5py
+
+    return bool(h5py.is_hdf5(path))
+
+
 def _hdf5(path: Path) -> dict[str, np.ndarray]:
     import h5py
 
@@ -105,7 +114,8 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
                     stored = item.id.get_storage_size()
                     if item.nbytes > 2**26 and item.nbytes > EXPANSION * max(1, stored):
                         raise DataFileError(f"{path}: '{name}' announces {item.nbytes:,} bytes but stores {stored:,}")
-                    found[name] = item[()]
+                    # MATLAB stores its arrays with their axes in reverse
+                    found[name] = np.asarray(item[()]).T if "MATLAB_class" in item.attrs else item[()]
 
             file.visititems(visit)
     except (OSError, RuntimeError, KeyError, ValueError) as error:
@@ -115,10 +125,57 @@ def _hdf5(path: Path) -> dict[str, np.ndarray]:
     return found
 
 
+MATLAB_SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes of a number by its type's code
+
+
+def _check_matlab5(path: Path) -> None:
+    """Refuse a version 5 file whose numeric arrays contradict their headers, on which scipy's reader would crash."""
+    with path.open("rb") as file:
+        head = file.read(128)
+        if not head.startswith(b"MATLAB 5.0") or head[126:128] not in (b"IM", b"MI"):
+            return
+        order = "<" if head[126:128] == b"IM" else ">"
+        while len(tag := file.read(8)) == 8:
+            kind, size = struct.unpack(f"{order}2I", tag)
+            after = file.tell() + size
+            start = file.read(min(size, 4096))
+            if kind == 15:
+                start = zlib.decompressobj().decompress(start, 4096)
+                kind, start = struct.unpack(f"{order}I", start[:4])[0], start[8:]
+            if kind == 14:
+                _check_matrix(path, start, order)
+            file.seek(after)
+
+
+def _check_matrix(path: Path, content: bytes, order: str) -> None:
+    place, flags, parts = 0, 0, []
+    for _ in range(4):  # flags, sizes, name, numbers
+        kind, size = struct.unpack_from(f"{order}2I", content, place)
+        if kind >> 16:  # the short form: a number of at most four bytes beside its tag
+            kind, size, begins, place = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        else:
+            begins, place = place + 8, place + 8 + -(-size // 8) * 8
+        parts.append((kind, size, content[begins : begins + size]))
+        if len(parts) == 1:
+            (flags,) = struct.unpack_from(f"{order}I", parts[0][2])
+            if not 6 <= flags & 0xFF <= 15:  # a cell, a structure or text, which nobody asks for
+                return
+    (_, _, sizes), (kind, size, _) = parts[1], parts[3]
+    name = parts[2][2].decode("latin-1")
+    shape = struct.unpack(f"{order}{len(sizes) // 4}i", sizes)
+    if flags & 0x800:
+        raise DataFileError(f"{path}: '{name}' holds complex numbers, expected real ones")
+    if kind not in MATLAB_SIZES or size != math.prod(shape) * MATLAB_SIZES[kind]:
+        raise DataFileError(
+            f"{path} is damaged: '{name}' of shape {shape} has {size:,} bytes of numbers of type {kind}"
+        )
+
+
 def _mat(path: Path) -> dict[str, np.ndarray]:
     from scipy.io import loadmat, whosmat
 
     try:
+        _check_matlab5(path)
         kinds = {"double": 8, "single": 4, "logical": 1} | {
             f"{u}int{n}": n // 8 for u in ("", "u") for n in (8, 16, 32, 64)
         }

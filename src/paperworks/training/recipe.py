@@ -79,6 +79,7 @@ class Recipe:
         score: `(model, part, description) -> metrics`.
         predict: `(model, data, out) -> count`; writes predictions to `out`.
         task: the hub's name of the task, for the model card.
+        draw: `(model, data, folder) -> names of pictures` that it wrote into the folder, for the model card.
     """
 
     slug: str
@@ -90,6 +91,7 @@ class Recipe:
     score: Callable[[nn.Module, Part, Mapping[str, Any]], dict[str, float]]
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
+    draw: Callable[[nn.Module, UserData, Path], list[str]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -180,7 +182,7 @@ def fit_files(
         "settings": chosen,
     }
     if main:
-        _write(recipe, model, out, plan, report)
+        _write(recipe, model, data, out, plan, report)
     return report
 
 
@@ -249,7 +251,9 @@ class _writing:
             ) from error
 
 
-def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _write(
+    recipe: Recipe, model: nn.Module, data: UserData, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]
+) -> None:
     """The finished folder, whole or not at all; the checkpoint goes last, so that a full disk loses nothing."""
     from paperworks import __version__
 
@@ -263,9 +267,10 @@ def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any],
         "rows": report["rows"],
         "steps": report["steps"],
     }
-    card = _model_card(recipe, stored)
     with _writing(out):
         with tempfile.TemporaryDirectory(dir=out, prefix=".") as beside:
+            pictures = recipe.draw(model, data, Path(beside)) if recipe.draw else []
+            card = _model_card(recipe, stored, pictures)
             model.save_pretrained(beside)  # type: ignore[operator]
             (Path(beside) / RECIPE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
             (Path(beside) / "README.md").write_text(card, encoding="utf-8")
@@ -275,7 +280,7 @@ def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any],
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _model_card(recipe: Recipe, stored: Mapping[str, Any]) -> str:
+def _model_card(recipe: Recipe, stored: Mapping[str, Any], pictures: list[str]) -> str:
     """A model card that the Hugging Face hub understands, its figures taken from the fit."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -304,6 +309,7 @@ def _model_card(recipe: Recipe, stored: Mapping[str, Any]) -> str:
         f"| {part} | {stored['rows'][part]} | " + ", ".join(f"{n} {v:.4g}" for n, v in metrics.items()) + " |"
         for part, metrics in stored["metrics"].items()
     )
+    shown = "".join(f"![{name.split('.')[0]}]({name})\n\n" for name in pictures)
     return f"""---
 {front.to_yaml()}
 ---
@@ -316,7 +322,7 @@ Fitted with paperworks {stored["paperworks"]} in {stored["steps"]} steps.
 |---|---|---|
 {table}
 
-```
+{shown}```
 paperworks predict THIS_FOLDER FILES --out predictions
 ```
 
