@@ -314,6 +314,8 @@ def initial_condition(folder):
     x = np.linspace(0, 2 * np.pi, 24, endpoint=False)
     np.savez(folder / "start.npz", x=x, u=3 + np.sin(x))
     return folder / "start.npz", ".npz"
+
+
 def numbers_table(folder):
     rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
     (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
