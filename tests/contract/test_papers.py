@@ -324,6 +324,10 @@ def trajectories(folder):
     rng = np.random.default_rng(0)
     np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
     return folder / "flow.npz", ".npz"
+def initial_condition(folder):
+    x = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    np.savez(folder / "start.npz", x=x, u=3 + np.sin(x))
+    return folder / "start.npz", ".npz"
 
 
 def numbers_table(folder):
@@ -350,6 +354,7 @@ FILES = {
     "deeponet": operator_file,
     "drift_net": trajectories,
     "mgno": coefficients_and_solutions,
+    "lpinn": initial_condition,
     "mip": numbers_table,
     "modular_addition": operation_table,
     "nn_to_no": periodic_fields,

@@ -50,6 +50,12 @@ if TYPE_CHECKING:
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
     from .unet import UNet as UNet
+    from .lpinn import LagrangianPINN as LagrangianPINN
+    from .lpinn import fit_pinn as fit_pinn
+    from .pde_data import Fields as Fields
+    from .pde_data import simulate as simulate
+    from .pinn import EulerianPINN as EulerianPINN
+    from .pinn import TransportEquation as TransportEquation
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -63,6 +69,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "CoordinateEmbedding": ".nn_to_no",
         "DeepONet": ".deeponet",
         "DifferentialConv": ".nn_to_no",
+        "EulerianPINN": ".pinn",
         "FNN": ".deeponet",
         "FNO": ".fno",
         "FieldViT": ".nn_to_no",
@@ -74,6 +81,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "KernelUNet": ".nn_to_no",
         "LocalIntegralConv": ".nn_to_no",
         "LocalNO": ".nn_to_no",
+        "LagrangianPINN": ".lpinn",
         "MIONet": ".deeponet",
         "MgConv": ".mgno",
         "MgNO": ".mgno",
@@ -88,6 +96,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SpectralMixer2d": ".drift_net",
         "UNet": ".unet",
         "WindowAttention": ".drift_net",
+        "TransportEquation": ".pinn",
+        "fit_pinn": ".lpinn",
         "open_fields": ".field_files",
         "save_fields": ".field_writing",
         "UNetMod": ".unet_mod",
