@@ -24,13 +24,10 @@ if TYPE_CHECKING:
     from .function_spaces import GRF as GRF
     from .function_spaces import Chebyshev as Chebyshev
     from .function_spaces import PowerSeries as PowerSeries
+    from .lpinn import LagrangianPINN as LagrangianPINN
+    from .lpinn import fit_pinn as fit_pinn
     from .mgno import MgConv as MgConv
     from .mgno import MgNO as MgNO
-    from .pde_data import Fields as Fields
-    from .pde_data import simulate as simulate
-    from .sinenet import SineNet as SineNet
-    from .unet import UNet as UNet
-    from .unet_mod import UNetMod as UNetMod
     from .nn_to_no import CoordinateEmbedding as CoordinateEmbedding
     from .nn_to_no import DifferentialConv as DifferentialConv
     from .nn_to_no import FieldViT as FieldViT
@@ -49,13 +46,11 @@ if TYPE_CHECKING:
     from .nn_to_no import to_operator as to_operator
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
-    from .unet import UNet as UNet
-    from .lpinn import LagrangianPINN as LagrangianPINN
-    from .lpinn import fit_pinn as fit_pinn
-    from .pde_data import Fields as Fields
-    from .pde_data import simulate as simulate
     from .pinn import EulerianPINN as EulerianPINN
     from .pinn import TransportEquation as TransportEquation
+    from .sinenet import SineNet as SineNet
+    from .unet import UNet as UNet
+    from .unet_mod import UNetMod as UNetMod
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -103,8 +98,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "UNetMod": ".unet_mod",
         "scot": ".drift_net",
         "discretization_report": ".nn_to_no",
-        "open_fields": ".field_files",
-        "save_fields": ".field_writing",
         "set_quadrature": ".nn_to_no",
         "simulate": ".pde_data",
         "to_operator": ".nn_to_no",
