@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .kan import ChebyKANLayer as ChebyKANLayer
     from .kan import RBFKANLayer as RBFKANLayer
     from .kan import ReLUKANLayer as ReLUKANLayer
+    from .kan_assessment import BSplineMLP as BSplineMLP
     from .mip import HyperModel as HyperModel
     from .mip import HyperNetwork as HyperNetwork
     from .mip import QuantileNetwork as QuantileNetwork
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "BSplineMLP": ".kan_assessment",
         "AFKAN": ".af_kan",
         "AFKANLayer": ".af_kan",
         "KAN": ".kan",

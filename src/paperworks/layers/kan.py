@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -169,9 +170,9 @@ class BSplineActivation(nn.Module):
     def __init__(self, features: int, grid_size: int = 5, order: int = 3, low: float = -2.0, high: float = 2.0):
         super().__init__()
         self.features, self.grid_size, self.order, self.low, self.high = features, grid_size, order, low, high
-        points = torch.linspace(low, high, 8 * (grid_size + order), dtype=torch.float64)
-        basis = bspline_basis(points, grid_size, order, low, high)
-        start = torch.linalg.lstsq(basis, F.silu(points)[:, None]).solution[:, 0].float()
+        points = np.linspace(low, high, 8 * (grid_size + order))
+        basis = bspline_basis(torch.from_numpy(points), grid_size, order, low, high).numpy()
+        start = torch.tensor(np.linalg.lstsq(basis, points / (1 + np.exp(-points)), rcond=None)[0], dtype=torch.float32)
         self.coefficients = nn.Parameter(start.expand(features, -1).clone())
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
