@@ -317,6 +317,7 @@ def numbers_table(folder):
 
 
 FILES = {
+    "af_kan": labelled_table,
     "crossvit": photos,
     "deeponet": operator_file,
     "mip": numbers_table,

@@ -125,7 +125,8 @@ class AFKANLayer(nn.Module):
         found = self.functions(x)
         offset, factor = self._range(found) if self.func_norm != "none" else (None, None)
         if self.reduction == "spatial_attn":
-            found = found if offset is None else (found - offset) * factor
+            if offset is not None and factor is not None:
+                found = (found - offset) * factor
             score = self.conv(found.transpose(1, 2)) / self.temperature.clamp_min(1.0)
             u = (found * score.softmax(1).transpose(1, 2)).sum(-1)
         else:

@@ -122,7 +122,8 @@ def functions(t: Trial, net: nn.Module) -> None:
             series = {f"function {j + 1}": made[:, j] for j in range(made.shape[1])}
             title = "The functions of AF-KAN's first layer, shared by all inputs"
         else:
-            layer, wide = net.layers[0], torch.zeros(61, 64)  # type: ignore[index]
+            assert isinstance(net, KAN)
+            layer, wide = net.layers[0], torch.zeros(61, net.in_features)
             series = {}
             for pixel in (20, 27, 36):
                 alone = wide.clone()
@@ -137,7 +138,7 @@ tuned = Study(
     "digits",
     question="At equal parameters and tuned learning rates, is AF-KAN more accurate than perceptrons and other KANs?",
     arms=(*BUILDS, "bspline_kan_wide", "relu_kan_wide"),
-    settings=dict(lr=3e-3, width=32, batch_size=64),
+    settings=dict(lr=3e-3, width=52, batch_size=64),
     smoke=dict(steps=4, width=8),
     laptop=dict(steps=425),
     paper=dict(steps=1_700),
@@ -200,7 +201,7 @@ fixed = Study(
     "fixed_rate",
     question="And by the authors' recipe, one small learning rate for all that shrinks by a fifth every epoch?",
     arms=("af_kan_batch", "mlp", "mlp_norm"),
-    settings=dict(lr=1e-3, width=32, batch_size=64, per_epoch=16),
+    settings=dict(lr=1e-3, width=52, batch_size=64, per_epoch=16),
     smoke=dict(steps=4, width=8),
     laptop=dict(steps=240),
     paper=dict(steps=400),

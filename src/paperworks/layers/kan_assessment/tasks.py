@@ -60,8 +60,12 @@ def split_task(x: np.ndarray, y: np.ndarray, classes: int, seed: int) -> Task:
     from sklearn.model_selection import train_test_split
 
     order = np.arange(len(y))
-    rest, test = train_test_split(order, test_size=0.2, stratify=_strata(y, classes, order), random_state=seed)
-    train, val = train_test_split(rest, test_size=0.25, stratify=_strata(y, classes, rest), random_state=seed)
+    rest, test = map(
+        np.asarray, train_test_split(order, test_size=0.2, stratify=_strata(y, classes, order), random_state=seed)
+    )
+    train, val = map(
+        np.asarray, train_test_split(rest, test_size=0.25, stratify=_strata(y, classes, rest), random_state=seed)
+    )
     mean, std = x[train].mean(0), x[train].std(0)
     scaled = torch.tensor((x - mean) / np.where(std > 1e-7 * (1 + np.abs(mean)), std, 1.0), dtype=torch.float32)
     if classes:

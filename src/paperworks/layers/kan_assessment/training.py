@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -70,7 +70,7 @@ def train(
 
 
 @torch.no_grad()
-def scores(net: nn.Module, part: tuple[Tensor, Tensor]) -> dict[str, float]:
+def scores(net: nn.Module, part: tuple[Tensor, Tensor]) -> dict[str, Any]:
     """`acc` for classes; `nrmse` and `mae` in standard deviations for a number."""
     x, y = part
     out = net(x)
