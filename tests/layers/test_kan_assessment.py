@@ -1,13 +1,10 @@
 """The assessment: counts, budgets, tasks, and the tool's answers on tables whose answer is known."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from scipy import special
 
-from paperworks import cli
 from paperworks.errors import DataFileError, PaperworksError
 from paperworks.layers.kan import KAN
 from paperworks.layers.kan_assessment import (
@@ -111,16 +108,11 @@ def write(path, x, y, names=("a", "b")):
 
 
 @pytest.mark.slow
-def test_tool_prefers_a_kan_on_a_wiggly_sum_and_says_so_in_json(tmp_path, monkeypatch, capsys):
+def test_tool_prefers_a_kan_on_a_wiggly_sum_(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.uniform(-1, 1, (500, 2))
     path = write(tmp_path / "t.csv", x, np.sin(4 * x[:, 0]) + np.abs(x[:, 1]))
-    words = ["paperworks", "kan-or-mlp", str(path), "--target", "y", "--seeds", "3", "--steps", "150", "--json"]
-    monkeypatch.setattr("sys.argv", words)
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code in (0, None)
-    answer = json.loads(capsys.readouterr().out)
+    answer = kan_or_mlp(path, target="y", seeds=3, steps=150)
     assert answer["metric"] == "nrmse"
     assert np.mean(answer["scores"]["kan"]) < 0.7 * np.mean(answer["scores"]["mlp"])
     for name in ("mlp", "mlp_flops"):
