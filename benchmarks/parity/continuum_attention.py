@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from parity import arguments, finish, randomise, relative_difference
 
 SIZES = dict(d_model=16, nhead=4, num_layers=2, dim_feedforward=24, activation="gelu", dropout=0.0)
-OURS = dict(d_model=16, heads=4, layers=2, ff=24)
+OURS: Any = dict(d_model=16, heads=4, layers=2, ff=24)
 
 
 def authors_class(path: Path, name: str) -> Any:
@@ -130,8 +130,8 @@ def main() -> None:
     results = []
     for name, theirs, ours, their_call, our_call in cases(options.official):
         theirs = draw(theirs).double().eval()
-        ours = ours.double().eval().load_official(theirs.state_dict())
-        a = our_call(ours)
+        ours = ours.double().eval().load_official(theirs.state_dict())  # type: ignore[operator]
+        a = our_call(ours)  # type: ignore[operator]
         torch.float32 = torch.float64
         b = their_call(theirs)
         torch.float32 = single
