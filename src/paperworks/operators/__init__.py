@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from .function_spaces import PowerSeries as PowerSeries
     from .mgno import MgConv as MgConv
     from .mgno import MgNO as MgNO
-    from .pde_data import Fields as Fields
-    from .pde_data import simulate as simulate
-    from .sinenet import SineNet as SineNet
-    from .unet import UNet as UNet
-    from .unet_mod import UNetMod as UNetMod
     from .nn_to_no import CoordinateEmbedding as CoordinateEmbedding
     from .nn_to_no import DifferentialConv as DifferentialConv
     from .nn_to_no import FieldViT as FieldViT
@@ -49,24 +44,24 @@ if TYPE_CHECKING:
     from .nn_to_no import to_operator as to_operator
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
+    from .sinenet import SineNet as SineNet
     from .unet import UNet as UNet
+    from .unet_mod import UNetMod as UNetMod
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Chebyshev": ".function_spaces",
         "ContinuumAttention": ".continuum_attention",
-        "FourierAttentionNeuralOperator": ".continuum_attention",
-        "TransformerNeuralOperator": ".continuum_attention",
-        "ViTNeuralOperator": ".continuum_attention",
-        "DRIFTNet": ".drift_net",
         "CoordinateEmbedding": ".nn_to_no",
+        "DRIFTNet": ".drift_net",
         "DeepONet": ".deeponet",
         "DifferentialConv": ".nn_to_no",
         "FNN": ".deeponet",
         "FNO": ".fno",
         "FieldViT": ".nn_to_no",
         "Fields": ".pde_data",
+        "FourierAttentionNeuralOperator": ".continuum_attention",
         "GRF": ".function_spaces",
         "IntegralNorm": ".nn_to_no",
         "InterpolateInOut": ".nn_to_no",
@@ -81,20 +76,20 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "PODDeepONet": ".deeponet",
         "PolarIntegralConv2d": ".nn_to_no",
         "PowerSeries": ".function_spaces",
-        "SineNet": ".sinenet",
         "QuadratureAttention": ".nn_to_no",
         "ResidualOperator": ".nn_to_no",
+        "SineNet": ".sinenet",
         "SpectralConv": ".fno",
         "SpectralMixer2d": ".drift_net",
+        "TransformerNeuralOperator": ".continuum_attention",
         "UNet": ".unet",
-        "WindowAttention": ".drift_net",
-        "open_fields": ".field_files",
-        "save_fields": ".field_writing",
         "UNetMod": ".unet_mod",
-        "scot": ".drift_net",
+        "ViTNeuralOperator": ".continuum_attention",
+        "WindowAttention": ".drift_net",
         "discretization_report": ".nn_to_no",
         "open_fields": ".field_files",
         "save_fields": ".field_writing",
+        "scot": ".drift_net",
         "set_quadrature": ".nn_to_no",
         "simulate": ".pde_data",
         "to_operator": ".nn_to_no",
