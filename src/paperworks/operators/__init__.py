@@ -98,8 +98,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "ViTNeuralOperator": ".continuum_attention",
         "WindowAttention": ".drift_net",
         "discretization_report": ".nn_to_no",
-        "open_fields": ".field_files",
-        "save_fields": ".field_writing",
         "scot": ".drift_net",
         "set_quadrature": ".nn_to_no",
         "simulate": ".pde_data",
