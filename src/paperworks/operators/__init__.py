@@ -96,7 +96,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "save_fields": ".field_writing",
         "UNetMod": ".unet_mod",
         "ViTNeuralOperator": ".continuum_attention",
-        "WindowAttention": ".drift_net",
         "discretization_report": ".nn_to_no",
         "scot": ".drift_net",
         "set_quadrature": ".nn_to_no",
