@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from paperworks.measure import count_parameters
 from paperworks.operators import MgConv, MgNO
 from paperworks.operators.mgno import difference_h1, fourier_h1, mgno_laptop, relative_l2
-from paperworks.operators.mgno.model import coarse_size, prolongation_kernels
+from paperworks.operators.mgno.model import coarse_size, continued, prolongation_kernels
 
 LEVELS = ((1, 1), (2, 1), (2, 0))
 
@@ -69,6 +69,12 @@ def test_periodic_cycle_commutes_with_shifts_by_a_coarsest_cell(restrict):
         f = torch.randn(2, 1, 16, 24).double()
         torch.testing.assert_close(cycle(f.roll((4, -8), (2, 3))), cycle(f).roll((4, -8), (2, 3)))
         assert (cycle(f.roll(1, 2)) - cycle(f).roll(1, 2)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sizes", [(5,), (1, 4), (3, 2, 4)])
+def test_wrapping_is_the_same_with_and_without_gradients(sizes):
+    u = torch.randn(2, 3, *sizes)
+    assert torch.equal(continued(u, "periodic"), continued(u.clone().requires_grad_(), "periodic"))
 
 
 def test_the_released_prolongation_does_not_wrap():

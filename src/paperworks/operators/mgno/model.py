@@ -51,7 +51,9 @@ def continued(u: Tensor, boundary: str) -> Tensor:
     """u with one more point beyond every end of every axis, as the boundary condition says; not for Dirichlet."""
     if boundary == "neumann":
         return F.pad(u, [1, 1] * (u.ndim - 2), mode="reflect")
-    for axis in range(2, u.ndim):
+    if not (torch.is_grad_enabled() and u.requires_grad):
+        return F.pad(u, [1, 1] * (u.ndim - 2), mode="circular")
+    for axis in range(2, u.ndim):  # forward slower than the call above, but its gradient is faster by more
         u = torch.cat([u.narrow(axis, -1, 1), u, u.narrow(axis, 0, 1)], axis)
     return u
 
