@@ -3,6 +3,7 @@
 Both take the same matrix products; they differ in how weights reach the network.
 """
 
+import importlib
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
@@ -33,12 +34,12 @@ class ConvNet(nn.Module):
 def run(rounds: int = 15) -> list[dict[str, Any]]:
     """Forward of the hypernetwork, forward of both, training step."""
     try:
-        import hyperlight as hl  # type: ignore[import-not-found]
+        hl: Any = importlib.import_module("hyperlight")
     except ImportError as error:
         return [{"name": "all", "ratio": None, "why": f"hyperlight cannot be imported: {error}", "peer": "hyperlight"}]
     network = ConvNet()
     ours = hypernetize(network, 10, only=lambda name, _: name.startswith("conv"), bias_rows="official")
-    primary = ConvNet()
+    primary: Any = ConvNet()
     primary = hl.hypernetize(primary, modules=[primary.conv1, primary.conv2, primary.conv3, primary.conv4])
     gamma, x, y = torch.rand(10), torch.randn(16, 1, 16, 16), torch.randint(0, 10, (16,))
     theirs = hl.HyperNet({"h": (10,)}, primary.external_shapes(), [16, 64, 128])

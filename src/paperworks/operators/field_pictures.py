@@ -1,189 +1,244 @@
-"""Pictures of predicted fields beside the truth: panels with error maps, spectra, growth of the error, an animation."""
+"""Pictures of predicted fields on a grid: one sample with its error map, spectra, a rollout strip, error over time.
+
+Every maker takes plain tensors, inputs (n, t, c, *space) and truth and prediction (n, t, c, *space) in the data's own
+units, in one or two space dimensions, and returns a picture: a dict of small plain lists with `title`, `kind`,
+`caption`, as `Trial.picture` and a recipe's `pictures` keep them.
+"""
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-SHOWN = 4  # samples, or frames of a strip
-MOST_FRAMES = 40  # of an animation
-TRUTH, GUESS, ERROR = "#1f5a8a", "#c4572b", "#8a1f5a"
+LARGEST = 64  # points a side of a map, 200 of a curve: a picture is for looking at
+CURVE = 200
+STRIP = 4  # moments of a rollout that are shown
+CHANNELS = 3  # channels of a sample that are shown
+
+Picture = dict[str, Any]
 
 
-def power_spectrum(fields: Tensor, dims: int) -> Tensor:
-    """Sum of |c_k|^2 over shells of wave numbers, (..., *space) -> (..., shells).
+def field_pictures(
+    inputs: Tensor, truth: Tensor, prediction: Tensor, channel_names: Sequence[str] | None = None
+) -> list[Picture]:
+    """All that can be shown of a prediction: the sample of median error, spectra and, for several moments, the rollout.
 
-    Shell k holds the wave numbers that round to k, counted in waves along the shortest axis, up to below its Nyquist
-    number; the shells of a field that lies in them add up to its mean square.
+    Raises:
+        ValueError: the shapes do not belong together, or have neither one nor two space dimensions.
     """
-    space = fields.shape[-dims:]
-    power = torch.fft.fftn(fields.double(), dim=tuple(range(-dims, 0)), norm="forward").abs().square()
-    squared = torch.zeros(space, dtype=torch.float64)
-    for axis, size in enumerate(space):
-        k = torch.fft.fftfreq(size, 1 / size, dtype=torch.float64) * (min(space) / size)
-        squared = squared + k.square().reshape([-1 if other == axis else 1 for other in range(dims)])
-    shell = squared.sqrt().round().long().flatten()
-    shells = (min(space) - 1) // 2 + 1
-    out = torch.zeros(*fields.shape[:-dims], shells, dtype=torch.float64)
-    kept = shell < shells
-    return out.index_add_(-1, shell[kept], power.flatten(-dims)[..., kept])
+    _check(inputs, truth, prediction)
+    row = median_row(truth, prediction)
+    error = float(relative_l2(truth[row : row + 1], prediction[row : row + 1])[0, -1])
+    last = " at the last moment" if truth.shape[1] > 1 else ""
+    caption = f"The sample of median error (row {row + 1} of these); relative L2 {error:.3g}{last}."
+    pictures = sample_pictures(inputs, truth, prediction, row, channel_names, caption)
+    pictures.append(spectrum_picture(truth, prediction))
+    if truth.shape[1] > 1:
+        pictures.append(rollout_strip(truth, prediction, row, channel_names))
+        pictures.append(error_over_time(truth, prediction))
+    return pictures
 
 
-def draw_fields(
-    folder: Path, given: Tensor | None, truth: Tensor, guess: Tensor, coords: tuple[Tensor, ...], names: tuple[str, str]
-) -> list[str]:
-    """Draw a comparison into a folder.
+def relative_l2(truth: Tensor, prediction: Tensor) -> Tensor:
+    """Relative L2 error of every sample and moment, over channels and space: (n, t)."""
+    flat = [tensor.flatten(2).double() for tensor in (prediction - truth, truth)]
+    return flat[0].norm(dim=-1) / flat[1].norm(dim=-1).clamp_min(1e-12)
 
-    Args:
-        folder: where the files go.
-        given: (n, *space) the inputs of a static map; None for trajectories.
-        truth, guess: (n, time, *space) one channel of some samples, with one frame for a static map.
-        coords: positions along the axes of space.
-        names: of the input and of the channel that is drawn.
 
-    Returns:
-        The names of the files: `fields.png`, and for trajectories `rollout.gif`.
+def median_row(truth: Tensor, prediction: Tensor) -> int:
+    """The sample whose error over all moments is the median one: neither the best nor the worst is shown."""
+    errors = relative_l2(truth.flatten(1, 2)[:, None], prediction.flatten(1, 2)[:, None])[:, 0]
+    return int(errors.nan_to_num(math.inf).argsort()[(len(errors) - 1) // 2])
+
+
+def sample_pictures(
+    inputs: Tensor,
+    truth: Tensor,
+    prediction: Tensor,
+    row: int = 0,
+    channel_names: Sequence[str] | None = None,
+    caption: str = "",
+) -> list[Picture]:
+    """Input, truth, prediction and error of one sample at its last moment, channel by channel."""
+    _check(inputs, truth, prediction)
+    pictures = []
+    for channel in range(min(truth.shape[2], CHANNELS)):
+        given = inputs[row, -1, min(channel, inputs.shape[2] - 1)]
+        exact, guess = truth[row, -1, channel], prediction[row, -1, channel]
+        name = _channel(channel_names, channel, truth.shape[2])
+        title = f"One sample{name and ', '}{name}"
+        make = _curves_of_sample if truth.ndim == 4 else _maps_of_sample
+        pictures.append({"title": title, "caption": caption, **make(given, exact, guess)})
+    return pictures
+
+
+def _curves_of_sample(given: Tensor, exact: Tensor, guess: Tensor) -> Picture:
+    curves = {"input": given, "truth": exact, "prediction": guess, "error": (guess - exact).abs()}
+    series = {name: _numbers(_smaller_curve(values)) for name, values in curves.items()}
+    if len(series["input"]) != len(series["truth"]):
+        del series["input"]  # on a grid of its own
+    count = len(series["truth"])
+    x = [round(i / count, 5) for i in range(count)]
+    return {"kind": "lines", "x": x, "x_label": "position along the domain", "series": series}
+
+
+def _maps_of_sample(given: Tensor, exact: Tensor, guess: Tensor) -> Picture:
+    maps = [_smaller_map(each) for each in (given, exact, guess, (guess - exact).abs())]
+    shared = _range(maps[1])
+    own = [_range(maps[0]), shared, shared, _from_zero(maps[3])]
+    return {
+        "kind": "images",
+        "images": [_numbers(each) for each in maps],
+        "labels": ["input", "truth", "prediction", "absolute error"],
+        "columns": 2,
+        "ranges": own,
+        "colours": [*(_colours(each) for each in own[:3]), "error"],
+    }
+
+
+def spectrum_picture(truth: Tensor, prediction: Tensor) -> Picture:
+    """Energy by wave number, mean over samples and moments: truth, prediction, and what is wrong with it."""
+    _check(truth, truth, prediction)
+    fields = {"truth": truth, "prediction": prediction, "error": prediction - truth}
+    spectra = {name: radial_spectrum(field.flatten(0, 1)) for name, field in fields.items()}
+    largest = float(spectra["truth"].nan_to_num(0, 0).max())
+    shown = {name: spectrum[1:].clamp_min(largest * 1e-14) for name, spectrum in spectra.items()}  # 0 is the mean
+    count = len(shown["truth"])
+    return {
+        "title": "Spectrum",
+        "kind": "lines",
+        "caption": "Energy by wave number (averaged over directions), mean over samples. Where the error meets the "
+        "truth, nothing of that scale is predicted.",
+        "x": list(range(1, count + 1)),
+        "x_label": "wave number",
+        "y_label": "energy",
+        "series": {name: _numbers(values) for name, values in shown.items()},
+    }
+
+
+def radial_spectrum(field: Tensor) -> Tensor:
+    """Energy of each whole wave number: (n, c, *space) -> (k,), mean over n, sum over c and over the shell.
+
+    The sum over all wave numbers, those beyond the shorter side's Nyquist number aside, is the mean square of the
+    field (Parseval).
     """
-    from matplotlib.figure import Figure
-
-    dims = truth.ndim - 2
-    if dims == 3:  # the middle plane
-        middle = truth.shape[-1] // 2
-        given, truth, guess = (None if a is None else a[..., middle] for a in (given, truth, guess))  # type: ignore[misc]
-        coords, dims = coords[:2], 2
-    series = truth.shape[1] > 1
-    if series:
-        frames = sorted({round(i) for i in torch.linspace(0, truth.shape[1] - 1, SHOWN).tolist()})
-        columns = [(f"frame {i}", None, truth[0, i], guess[0, i]) for i in frames]
-    else:
-        shown = range(min(SHOWN, len(truth)))
-        columns = [(f"sample {i}", None if given is None else given[i], truth[i, 0], guess[i, 0]) for i in shown]
-    with_input = columns[0][1] is not None
-    rows = (1 if dims == 1 else 2) + 1 + with_input
-    figure = Figure(figsize=(2.4 * len(columns) + 0.8, 1.9 * rows + 2.6), dpi=90)
-    parts: Any = figure.subfigures(2, 1, height_ratios=[1.9 * rows, 2.6])
-    upper, lower = parts
-    upper.subplots_adjust(0.07, 0.06 if dims == 1 else 0.02, 0.97, 1 - 0.12 / rows, 0.3 if dims == 1 else 0.12, 0.2)
-    axes = upper.subplots(rows, len(columns), squeeze=False)
-    for column, (title, source, true, told) in enumerate(columns):
-        panels = [(names[0], source)] if source is not None else []
-        for row, (name, values) in enumerate(panels):
-            _panel(upper, axes[row, column], values, coords, name if column == 0 else "")
-        below = axes[len(panels) :, column]
-        first = column == 0
-        if dims == 1:
-            _lines(
-                below[0], coords[0], {"truth": (true, TRUTH), "prediction": (told, GUESS)}, names[1] if first else ""
-            )
-            _lines(below[1], coords[0], {"error": (told - true, ERROR)}, "error" if first else "")
-        else:
-            bounds = (float(true.min()), float(true.max()))
-            _panel(upper, below[0], true, coords, f"{names[1]}, truth" if first else "", bounds)
-            _panel(upper, below[1], told, coords, "prediction" if first else "", bounds)
-            largest = float((told - true).abs().max()) or 1.0
-            _panel(upper, below[2], told - true, coords, "error" if first else "", (-largest, largest), "RdBu_r")
-        axes[0, column].set_title(title, fontsize=9)
-    _curves(lower, truth, guess, dims, series)
-    figure.savefig(folder / "fields.png")
-    files = ["fields.png"]
-    if series:
-        _animate(folder / "rollout.gif", truth[0], guess[0], coords, dims)
-        files.append("rollout.gif")
-    return files
+    space = tuple(range(2, field.ndim))
+    sizes = field.shape[2:]
+    modes = torch.fft.fftn(field.double(), dim=space, norm="forward").abs().square().sum(1).mean(0)
+    axes = [torch.fft.fftfreq(size, 1 / size, dtype=torch.float64) for size in sizes]
+    radius = torch.stack(torch.meshgrid(*axes, indexing="ij")).square().sum(0).sqrt().round().long()
+    count = min(sizes) // 2 + 1
+    energy = torch.zeros(int(radius.max()) + 1, dtype=torch.float64)
+    energy.index_add_(0, radius.flatten(), modes.cpu().flatten())
+    return energy[:count]
 
 
-def _panel(
-    figure: Any,
-    axes: Any,
-    values: Tensor,
-    coords: Any,
-    label: str,
-    bounds: Any = (None, None),
-    colours: str = "cividis",
-) -> None:
-    if values.ndim == 1:
-        _lines(axes, coords[0], {"": (values, TRUTH)}, label)
-        return
-    extent = (float(coords[0][0]), float(coords[0][-1]), float(coords[1][0]), float(coords[1][-1]))
-    image = axes.imshow(
-        values.numpy().T, origin="lower", extent=extent, aspect="auto", cmap=colours, vmin=bounds[0], vmax=bounds[1]
-    )
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.set_ylabel(label, fontsize=9)
-    figure.colorbar(image, ax=axes, shrink=0.85).ax.tick_params(labelsize=7)
+def rollout_strip(
+    truth: Tensor, prediction: Tensor, row: int = 0, channel_names: Sequence[str] | None = None, channel: int = 0
+) -> Picture:
+    """Truth, prediction and error of one sample as time goes on; in one dimension, space against time."""
+    _check(truth, truth, prediction)
+    exact, guess = truth[row, :, channel], prediction[row, :, channel]
+    error = (guess - exact).abs()
+    name = _channel(channel_names, channel, truth.shape[2])
+    head = {"title": f"Rollout{name and ', '}{name}", "kind": "images"}
+    if truth.ndim == 4:
+        maps = [_smaller_map(each) for each in (exact, guess, error)]
+        shared = _range(maps[0])
+        return head | {
+            "caption": f"Row {row + 1}: the domain from left to right, time downwards.",
+            "images": [_numbers(each) for each in maps],
+            "labels": ["truth", "prediction", "absolute error"],
+            "columns": 2,
+            "ranges": [shared, shared, _from_zero(maps[2])],
+            "colours": [_colours(shared), _colours(shared), "error"],
+            "stretch": True,
+        }
+    steps = len(exact)
+    moments = sorted({round(i * (steps - 1) / (STRIP - 1)) for i in range(STRIP)})
+    maps = [_smaller_map(each[moment]) for each in (exact, guess, error) for moment in moments]
+    count = len(moments)
+    shared, wrong = _range(torch.stack(maps[:count])), _from_zero(torch.stack(maps[2 * count :]))
+    rows = ("truth", "pred.", "error")
+    return head | {
+        "caption": f"Row {row + 1}; above truth, in the middle the prediction, below the absolute error, all maps of a "
+        "kind in one range of colours.",
+        "images": [_numbers(each) for each in maps],
+        "labels": [f"{kind} {moment + 1}" for kind in rows for moment in moments],
+        "columns": count,
+        "ranges": [shared] * (2 * count) + [wrong] * count,
+        "colours": [_colours(shared)] * (2 * count) + ["error"] * count,
+    }
 
 
-def _lines(axes: Any, x: Tensor, lines: dict[str, tuple[Tensor, str]], label: str) -> None:
-    for number, (name, (values, colour)) in enumerate(lines.items()):
-        axes.plot(
-            x.numpy(), values.numpy(), color=colour, linestyle="-" if number == 0 else "--", linewidth=1.2, label=name
-        )
-    axes.tick_params(labelsize=7)
-    axes.set_ylabel(label, fontsize=9)
-    if len(lines) > 1 and label:
-        axes.legend(fontsize=7, frameon=False)
+def error_over_time(truth: Tensor, prediction: Tensor) -> Picture:
+    """Relative L2 error of every moment: mean over samples, and the worst of them."""
+    errors = relative_l2(truth, prediction)
+    return {
+        "title": "Error as time goes on",
+        "kind": "lines",
+        "caption": "Relative L2 error at every predicted moment.",
+        "x": list(range(1, errors.shape[1] + 1)),
+        "x_label": "moment",
+        "y_label": "relative L2",
+        "series": {"mean": _numbers(errors.mean(0)), "worst sample": _numbers(errors.max(0).values)},
+    }
 
 
-def _curves(figure: Any, truth: Tensor, guess: Tensor, dims: int, series: bool) -> None:
-    """Spectra of the last frame, mean over samples; and the error against time."""
-    figure.subplots_adjust(0.08, 0.2, 0.98, 0.94, 0.22)
-    axes = figure.subplots(1, 1 + series, squeeze=False)[0]
-    for values, colour, name in (
-        (truth, TRUTH, "truth"),
-        (guess, GUESS, "prediction"),
-        (guess - truth, ERROR, "error"),
-    ):
-        power = power_spectrum(values[:, -1], dims).mean(0)[1:]
-        axes[0].loglog(
-            range(1, len(power) + 1), power.clamp_min(1e-30).numpy(), color=colour, linewidth=1.2, label=name
-        )
-    axes[0].set_xlabel("wave number" + (", last frame" if series else ""), fontsize=8)
-    axes[0].set_ylabel("power", fontsize=8)
-    axes[0].legend(fontsize=7, frameon=False)
-    if series:
-        size, apart = (value.flatten(2).norm(dim=2) for value in (truth, guess - truth))
-        errors = (apart / size.clamp_min(1e-30)).mean(0)
-        axes[1].plot(range(len(errors)), errors.numpy(), color=ERROR, linewidth=1.2)
-        axes[1].set_xlabel("frame", fontsize=8)
-        axes[1].set_ylabel("relative L2 error, rolled out", fontsize=8)
-    for each in axes:
-        each.tick_params(labelsize=7, which="both")
-        each.spines[["top", "right"]].set_visible(False)
+def _check(inputs: Tensor, truth: Tensor, prediction: Tensor) -> None:
+    if truth.ndim not in (4, 5):
+        raise ValueError(f"truth: expected (n, t, c, *space) in one or two dimensions, given {tuple(truth.shape)}")
+    if prediction.shape != truth.shape:
+        raise ValueError(f"prediction: expected {tuple(truth.shape)}, given {tuple(prediction.shape)}")
+    if inputs.ndim != truth.ndim or len(inputs) != len(truth):
+        raise ValueError(f"inputs: expected ({len(truth)}, t, c, *space), given {tuple(inputs.shape)}")
+    if not len(truth):
+        raise ValueError("truth: no sample to show")
 
 
-def _animate(path: Path, truth: Tensor, guess: Tensor, coords: Any, dims: int) -> None:
-    """Truth and prediction of one trajectory side by side, or on top of each other in one dimension."""
-    from matplotlib.animation import FuncAnimation, PillowWriter
-    from matplotlib.figure import Figure
+def _channel(names: Sequence[str] | None, channel: int, count: int) -> str:
+    if names and channel < len(names):
+        return str(names[channel])
+    return f"channel {channel + 1}" if count > 1 else ""
 
-    figure = Figure(figsize=(5.2, 2.6), dpi=80)
-    figure.subplots_adjust(0.09, 0.1, 0.98, 0.88, 0.05)
-    chosen = range(0, len(truth), math.ceil(len(truth) / MOST_FRAMES))
-    low, high = float(truth.min()), float(truth.max())
-    x, pictures = coords[0].numpy(), (truth.numpy(), guess.numpy())
-    if dims == 1:
-        axes = figure.subplots()
-        drawn = [axes.plot(x, pictures[0][0], color=TRUTH, label="truth")[0]]
-        drawn.append(axes.plot(x, pictures[1][0], color=GUESS, linestyle="--", label="prediction")[0])
-        axes.set_ylim(low - 0.1 * (high - low), high + 0.1 * (high - low))
-        axes.legend(fontsize=7, frameon=False, loc="upper right")
-    else:
-        pair = figure.subplots(1, 2)
-        drawn = []
-        for each, values, name in zip(pair, pictures, ("truth", "prediction"), strict=True):
-            drawn.append(each.imshow(values[0].T, origin="lower", cmap="cividis", vmin=low, vmax=high, aspect="auto"))
-            each.set_title(name, fontsize=9)
-            each.set_axis_off()
 
-    def show(frame: int) -> list[Any]:
-        for artist, values in zip(drawn, pictures, strict=True):
-            if dims == 1:
-                artist.set_ydata(values[frame])
-            else:
-                artist.set_data(values[frame].T)
-        return drawn
+def _range(values: Tensor) -> list[float]:
+    """The colours' ends: both signs alike where a field has both, so that white is zero."""
+    finite = values[torch.isfinite(values)]
+    if not finite.numel():
+        return [0.0, 1.0]
+    low, high = float(finite.min()), float(finite.max())
+    if low < 0 < high and min(-low, high) > 0.2 * max(-low, high):
+        low, high = -max(-low, high), max(-low, high)
+    return [low, high] if high > low else [low - 0.5, low + 0.5]
 
-    FuncAnimation(figure, show, frames=chosen, init_func=lambda: drawn).save(path, writer=PillowWriter(fps=8))
+
+def _from_zero(error: Tensor) -> list[float]:
+    finite = error[torch.isfinite(error)]
+    return [0.0, max(float(finite.max()) if finite.numel() else 1.0, 1e-30)]
+
+
+def _colours(ends: list[float]) -> str:
+    return "signed" if ends[0] == -ends[1] else "field"
+
+
+def _smaller_map(values: Tensor) -> Tensor:
+    """At most 64 points a side, averaged over what falls into one."""
+    values = values.detach().float().cpu()
+    size = (min(values.shape[0], LARGEST), min(values.shape[1], LARGEST))
+    return F.adaptive_avg_pool2d(values[None, None], size)[0, 0] if size != values.shape else values
+
+
+def _smaller_curve(values: Tensor) -> Tensor:
+    values = values.detach().float().cpu()
+    return values if len(values) <= CURVE else F.adaptive_avg_pool1d(values[None, None], CURVE)[0, 0]
+
+
+def _numbers(values: Tensor) -> Any:
+    """Nested lists of short numbers; None where not finite."""
+    if values.ndim > 1:
+        return [_numbers(row) for row in values]
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]

@@ -64,7 +64,7 @@ class TradeOff(nn.Module):
 
 def plateau(x: Tensor, y: Tensor) -> float:
     """The loss, mean over gamma, of the best answer that looks at neither input nor gamma."""
-    share = y.bincount(minlength=10) / len(y)
+    share = torch.bincount(y, minlength=10) / len(y)
     return float(0.5 * -(share * share.clamp_min(1e-9).log()).sum() + 2.5 * x.var(0, correction=0).mean())
 
 
@@ -79,7 +79,8 @@ def measure(t: Trial, split: Split) -> None:
         batches = Batches(train, s.batch_size, t.seed)
         drawn = torch.rand(s.steps, 1, generator=torch.Generator().manual_seed(99_000 + t.seed))
         if number == 0:
-            t.count(net, step=lambda net=net, batch=batches(0): net.loss(*batch, torch.full((1,), 0.5)), unit="batch")
+            x, y = batches(0)
+            t.count(net, step=lambda net=net, x=x, y=y: net.loss(x, y, torch.full((1,), 0.5)), unit="batch")
         fitted = fit(
             net,
             lambda net, batch: net.loss(*batch),
