@@ -48,7 +48,7 @@ study = Study(
                patch_size=4, embed_dim=48, depths=[4, 4, 4, 4], num_heads=[3, 6, 12, 24], window_size=16,
                skip_blocks=[2, 2, 2, 0], batch_size=40, steps=200_000, modes=32),
     seeds=5,
-    grid=dict(lr=[1e-3, 3e-3, 1e-2]),
+    grid=dict(lr=[3e-3, 1e-2, 3e-2]),
     select=("val_error", "lower"),
     tuning=dict(steps=120),
     equal=("steps",),
