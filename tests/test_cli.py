@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from paperworks import cli
@@ -14,6 +15,7 @@ from paperworks.lab import find_papers
 
 HEAVY = ("torch", "numpy", "scipy", "matplotlib", "huggingface_hub")
 TOY = Path(__file__).parent / "lab" / "toy_paper"
+WING = Path(__file__).parent / "lab" / "toy_wing"
 
 
 @pytest.fixture
@@ -31,7 +33,9 @@ def call(monkeypatch, capsys, tmp_path):
     return command
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--json"], ["show", "deeponet"], ["--help"], ["run", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["list"], ["list", "--json"], ["show", "deeponet"], ["--help"], ["run", "--help"], ["compare", "--help"]]
+)
 def test_reading_loads_nothing_heavy(words):
     code = (
         "import sys; sys.argv = ['paperworks', *sys.argv[1:]]\n"
@@ -95,6 +99,14 @@ def test_show(call):
     (["fit", "deeponet", "absent.npz"], "absent.npz"),
     (["predict", "absent", "x.npz"], "absent"),
     (["new", "7 papers"], "letters"),
+    (["compare", "operater", "--task", "darcy"], "did you mean 'operators'"),
+    (["compare", "vision", "--task", "digits"], "has no comparison"),
+    (["compare", "operators", "--task", "darcey"], "did you mean 'darcy'"),
+    (["compare", "operators", "--task", "absent.h5"], "does not exist"),
+    (["compare", "operators", "--task", "darcy", "--models", "fmo"], "did you mean 'fno'"),
+    (["compare", "operators", "--task", "darcy", "--set", "step=5"], "did you mean 'steps'"),
+    (["compare", "operators", "--task", "darcy", "--parameters", "many"], "whole numbers"),
+    (["compare", "operators", "--task", "darcy", "--equal", "luck"], "parameters, time"),
 ])  # fmt: skip
 def test_what_the_user_can_mend_is_told_without_a_traceback(call, words, told):
     status, _, err = call(*words)
@@ -123,6 +135,40 @@ def test_run_for_a_person(call):
     assert status == 0
     assert "report.html" in out
     assert "supported" in out or "inconclusive" in out
+
+
+def test_compare_prints_one_object_and_leaves_a_page(call):
+    words = ("compare", WING, "--task", "waves", "--budget", "smoke", "--seeds", 2)
+    status, out, _ = call(*words, "--json")
+    found = json.loads(out)["comparison"]
+    assert status == 0
+    assert {"field", "task", "equal", "metric", "models", "sentence", "left_out"} <= found.keys()
+    for entry in found["models"]:
+        assert {"model", "parameters", "error", "seconds", "inference_ms", "elsewhere", "front"} <= entry.keys()
+    assert Path("paperworks-runs/compare-toy_wing/waves-parameters-smoke/compare.html").is_file()
+    status, out, _ = call(*words, "--models", "tanh,line", "--set", "lr=0.01")
+    assert status == 0
+    assert "compare.html" in out
+    assert "flat" not in out
+
+
+def test_fit_leaves_a_report_beside_the_model(call):
+    rng = np.random.default_rng(0)
+    u = rng.normal(size=(20, 6))
+    np.savez("pairs.npz", u=u, x=np.linspace(0, 1, 5)[:, None], s=np.cumsum(u, 1)[:, :5])
+    status, out, _ = call("fit", "deeponet", "pairs.npz", "--out", "model", "--set", "steps=5", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert report["report"] == "model/report.html"
+    assert not {"curves", "pictures"} & report.keys()
+    page = Path("model/report.html").read_text()
+    assert "deeponet fitted to pairs.npz" in page
+    assert "One function" in page
+    status, out, _ = call("fit", "deeponet", "pairs.npz", "--out", "model", "--set", "steps=5", "--fresh")
+    assert status == 0
+    assert "report.html" in out
+    status, out, _ = call("predict", "model", "pairs.npz", "--out", "out.npz")
+    assert status == 0
 
 
 def test_failed_trial_ends_in_status_1(call, tmp_path):

@@ -1,6 +1,7 @@
 """The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -215,8 +216,6 @@ def run(
 
 
 def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, quiet: bool) -> dict[str, Any] | None:
-    import os
-
     from paperworks import lab
     from paperworks.gallery import write_report
     from paperworks.lab import results as stored
@@ -345,7 +344,8 @@ def fit(
     record: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the scores in the paper's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a paper's method on your own files."""
+    """Train a paper's method on your own files; leaves the model and report.html."""
+    from paperworks import gallery as pages
     from paperworks.lab.discover import find_paper
     from paperworks.lab.results import record_fit
     from paperworks.lab.study import parse_settings
@@ -360,12 +360,16 @@ def fit(
         )
     if record:
         record_fit(found, record, source, report)
+    page = out / "report.html"
+    if int(os.environ.get("RANK", "0")) == 0:  # under accelerate launch, rank 0 alone prints and writes
+        pages.write_fit_report(report, found.card, source, page)
     if as_json:
-        print(json.dumps(report))
+        shown = {name: value for name, value in report.items() if name not in ("curves", "pictures", "pictured")}
+        print(json.dumps(shown | {"report": str(page)}))
         return
     for part, metrics in report["metrics"].items():
         print(f"{part}: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    print(f"Model: {out.resolve()}")
+    print(f"Model: {out.resolve()}\nReport: {page.resolve()}")
 
 
 @app.command()
@@ -417,6 +421,109 @@ class _FitProgress:
                 self.bar.start()
             shown = " ".join(f"{key} {float(value):.4g}" for key, value in metrics.items() if value is not None)
             self.bar.update(self.task, completed=step, total=total, now=shown)
+
+
+@app.command()
+def compare(
+    field: Annotated[str, typer.Argument(help="A field, or a folder with a comparison.py.")],
+    task: Annotated[str, typer.Option("--task", metavar="NAME|DATAFILE", help="One of the field's tasks, or a file.")],
+    equal: Annotated[str, typer.Option(help="parameters, or time: what all models have alike.")] = "parameters",
+    models: Annotated[str | None, typer.Option(metavar="A,B", help="Only these models.")] = None,
+    parameters: Annotated[str | None, typer.Option(metavar="N[,N]", help="Of each model; several: a curve.")] = None,
+    budget: Annotated[str, typer.Option(help="smoke (seconds) or laptop (minutes).")] = "laptop",
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trials side by side, each on one core.")] = 1,
+    settings: Settings = [],  # noqa: B006
+    device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
+    on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
+    runs: Runs = Path("paperworks-runs"),
+    as_json: AsJson = False,
+) -> None:
+    """Put a field's models side by side on one task; leaves compare.html."""
+    from paperworks.gallery import write_comparison
+    from paperworks.lab import comparison as comparing
+    from paperworks.lab import results as stored
+    from paperworks.lab.study import parse_settings
+
+    wing = comparing.find_wing(field)
+    known = comparing.known_settings(wing, task)
+    with _Progress(quiet=as_json) as progress:
+        report = comparing.compare(
+            wing,
+            task,
+            equal=equal,
+            models=[name.strip() for name in models.split(",")] if models else None,
+            parameters=_whole_numbers("--parameters", parameters),
+            budget=budget,
+            seeds=seeds,
+            jobs=jobs,
+            settings=parse_settings(settings, known),
+            device=device,
+            fresh=fresh,
+            on=on,
+            runs=runs,
+            watch=progress,
+        )
+    page = write_comparison(report.result, report.folder / "compare.html")
+    stored.write_text(report.folder / "result.json", stored.compact_json(report.result))
+    if as_json:
+        print(json.dumps(report.result))
+    else:
+        from rich.console import Console
+
+        console = Console()
+        console.print(_comparison_table(report.result["comparison"]))
+        console.print(_plain(report.result["comparison"]["sentence"]), style="bold")
+        reasons: dict[str, list[str]] = {}
+        for item in report.result["comparison"]["left_out"]:
+            reasons.setdefault(item["why"], []).append(item["model"])
+        for why, names in reasons.items():
+            console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
+        print(f"Report: {page.resolve()}")
+    for failure in report.failures:
+        print(
+            f"A trial failed ({failure['arm']}, seed {failure['seed']}); all others are kept and are not run again:\n"
+            f"{failure['traceback']}",
+            file=sys.stderr,
+        )
+    if report.failures:
+        raise typer.Exit(1)
+
+
+def _whole_numbers(option: str, text: str | None) -> list[int]:
+    from paperworks.errors import SettingError
+
+    words = [word.strip().replace("_", "") for word in (text or "").split(",") if word.strip()]
+    if any(not (word.isascii() and word.isdigit()) for word in words):
+        raise SettingError(f"{option} {text}: whole numbers with commas between, for example 20000,80000")
+    return [int(word) for word in words]
+
+
+def _comparison_table(compared: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    from paperworks.lab.verdict import number
+
+    def told(spread: dict[str, Any] | None) -> str:
+        if spread is None:
+            return ""
+        if spread["mean"] is None:
+            return "[red]diverged[/]"
+        ends = f" [dim]({' to '.join(map(number, spread['interval']))})[/]" if spread["interval"] else ""
+        return number(spread["mean"]) + ends
+
+    places = list(dict.fromkeys(place for entry in compared["models"] for place in entry["elsewhere"]))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("model")
+    for name in (_plain(compared["metric"]), "parameters", "training s", "inference ms", *map(_plain, places), "steps"):
+        table.add_column(name, justify="right")
+    for entry in compared["models"]:
+        size = f"{'≠ ' * entry['unequal']}{entry['parameters']:,}"
+        elsewhere = [told(entry["elsewhere"].get(place)) for place in places]
+        timed = [number(entry[name]["mean"]) for name in ("seconds", "inference_ms")]
+        table.add_row(_plain(entry["model"]), told(entry["error"]), size, *timed, *elsewhere, f"{entry['steps']:,}")
+    return table
 
 
 @app.command()

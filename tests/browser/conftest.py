@@ -30,13 +30,16 @@ def plausible() -> ModuleType:
 @pytest.fixture(scope="session")
 def site(plausible: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A built gallery, with odd reports beside it."""
-    from paperworks.gallery import build_gallery, write_report
+    from paperworks.gallery import build_gallery, write_comparison, write_fit_report, write_report
 
     folder = tmp_path_factory.mktemp("site")
     build_gallery(plausible.papers(), plausible.results(), folder)
     write_report(plausible.many_arms(), plausible.card(), folder / "many.html")
     write_report(plausible.hostile(), plausible.card(title=plausible.HOSTILE), folder / "hostile.html")
     write_report(plausible.result(3, lose=True, budget="smoke"), plausible.card(), folder / "lost.html")
+    write_comparison(plausible.compared(models=7, diverge=True), folder / "compare.html")
+    write_comparison(plausible.compared(models=12, name=plausible.HOSTILE), folder / "hostile-compare.html")
+    write_fit_report(plausible.fit_report(), plausible.card(), "my/pairs.h5", folder / "fit.html")
     return folder
 
 

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.browser
 PAGES = (
     *("index.html", "deeponet/index.html", "deeponet/report.html", "modular_addition/index.html"),
     *("crossvit/report.html", "noprop/report.html", "many.html", "hostile.html", "lost.html"),
+    *("compare.html", "hostile-compare.html", "fit.html"),
 )
 
 CONTRAST = """
@@ -117,7 +118,17 @@ def test_the_first_screen_has_the_answer_and_the_figure(browser, page):
         assert box["height"] > 10
         assert box["top"] >= 0
         assert box["bottom"] <= 900, (selector, box)
-    assert re.search(r"95\s+% interval .* seeds", element(browser, "#answer").text, re.DOTALL)
+    told = r"diverged: deeponet in 1 of 3 seeds" if page == "lost.html" else r"95\s+% interval .* seeds"
+    assert re.search(told, element(browser, "#answer").text, re.DOTALL)
+
+
+def test_the_first_screen_of_a_comparison_has_the_answer_and_the_picture(browser):
+    browser.open_page("compare.html")
+    for selector in ("h1", "#answer", ".legend", "#pareto .chart"):
+        box = browser.execute_script(BOX, selector)
+        assert box["height"] > 10
+        assert box["bottom"] <= 900, (selector, box)
+    assert len(browser.find_elements("css selector", "#pareto .chart")) == 3
 
 
 def test_search_filter_and_sort(browser):
@@ -184,7 +195,9 @@ def test_everything_is_reached_by_keyboard(browser):
 
 
 @pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("page", ["index.html", "deeponet/index.html", "deeponet/report.html", "lost.html"])
+@pytest.mark.parametrize(
+    "page", ["index.html", "deeponet/index.html", "deeponet/report.html", "lost.html", "compare.html", "fit.html"]
+)
 def test_text_and_marks_stand_out(browser, page, dark):
     browser.open_page(page, dark=dark)
     seen, faint = browser.execute_script(CONTRAST)

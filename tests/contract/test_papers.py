@@ -287,6 +287,18 @@ def operator_file(folder):
     return folder / "pairs.npz", ".npz"
 
 
+def coefficients_and_solutions(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "darcy.npz", a=rng.random((8, 9, 8)), u=rng.normal(size=(8, 9, 8)))
+    return folder / "darcy.npz", ".npz"
+
+
+def flow_file(folder):
+    fields = np.random.default_rng(0).normal(size=(4, 3, 1, 16, 16)).astype("f4")
+    np.savez(folder / "flows.npz", fields=fields)
+    return folder / "flows.npz", ".npz"
+
+
 def photos(folder):
     rng = np.random.default_rng(0)
     for label in ("cat", "dog"):
@@ -310,6 +322,30 @@ def operation_table(folder):
     return folder / "operation.csv", ".csv"
 
 
+def trajectories(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "flow.npz", fields=rng.normal(size=(6, 3, 1, 8, 8)))
+    return folder / "flow.npz", ".npz"
+
+
+def initial_condition(folder):
+    x = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    np.savez(folder / "start.npz", x=x, u=3 + np.sin(x))
+    return folder / "start.npz", ".npz"
+
+
+def numbers_table(folder):
+    rows = [f"{a:.3f},{a * a + b:.3f}" for a, b in np.random.default_rng(0).normal(size=(40, 2))]
+    (folder / "numbers.csv").write_text("a,b\n" + "\n".join(rows) + "\n")
+    return folder / "numbers.csv", ".csv"
+
+
+def darcy_file(folder):
+    rng = np.random.default_rng(0)
+    np.savez(folder / "darcy.npz", x=rng.normal(size=(12, 16, 16)), y=rng.normal(size=(12, 16, 16)))
+    return folder / "darcy.npz", ".npz"
+
+
 def periodic_fields(folder):
     x = np.random.default_rng(0).normal(size=(8, 16, 16)).astype("f4")
     np.savez(folder / "fields.npz", x=x, y=np.roll(x, 1, axis=2))
@@ -317,11 +353,18 @@ def periodic_fields(folder):
 
 
 FILES = {
+    "continuum_attention": darcy_file,
+    "af_kan": labelled_table,
     "crossvit": photos,
     "deeponet": operator_file,
+    "drift_net": trajectories,
+    "mgno": coefficients_and_solutions,
+    "lpinn": initial_condition,
+    "mip": numbers_table,
     "modular_addition": operation_table,
     "nn_to_no": periodic_fields,
     "noprop": labelled_table,
+    "sinenet": flow_file,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
 
@@ -334,6 +377,7 @@ def test_paper_serves_own_files_or_is_a_tool(slug):
 @pytest.mark.parametrize("slug", WITH_RECIPE)
 @pytest.mark.slow
 def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+    from paperworks.gallery import figures, write_fit_report
     from paperworks.training.recipe import fit_files, predict_files
 
     assert slug in FILES, f"say in this test how a small file for {slug} is made"
@@ -342,9 +386,16 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     settings = {"steps": 2, "batch_size": 4} | ({"epochs": 0} if "epochs" in recipe.settings else {})
     report = fit_files(recipe, source, tmp_path / "model", settings=settings)
     assert report["steps"] == 2
+    assert bool(report["pictures"]) == (recipe.pictures is not None)
+    for picture in report["pictures"]:
+        assert figures.picture(picture), f"{picture['title']} cannot be drawn"
+    page = write_fit_report(report, PAPERS[slug].card, source, tmp_path / "model" / "report.html").read_text("utf-8")
+    assert all(metric.split("_")[0] in page for part in report["metrics"].values() for metric in part)
     names = {path.name for path in (tmp_path / "model").iterdir()}
-    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md"}
-    front = (tmp_path / "model" / "README.md").read_text().split("---")[1]
+    told = (tmp_path / "model" / "README.md").read_text()
+    drawn = set(re.findall(r"!\[.*?\]\((.*?)\)", told))
+    assert names == {"model.safetensors", "config.json", "recipe.json", "README.md", "report.html"} | drawn
+    front = told.split("---")[1]
     assert "library_name: paperworks" in front
     out = tmp_path / f"predictions{suffix}"
     assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0

@@ -56,7 +56,7 @@ def command(line: str, monkeypatch) -> None:
     assert words[0] == "paperworks", f"{line!r} is neither paperworks nor make"
     if "--record" not in words:  # a smoke run is not recorded
         words = ["smoke" if word == "laptop" else word for word in words]
-    if words[1] == "run" and "--budget" not in words:
+    if words[1] in ("run", "compare") and "--budget" not in words:
         words += ["--budget", "smoke"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as stop:

@@ -4,10 +4,12 @@ import math
 import random
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from paperworks.lab import Beats, NotWorse, Reaches, Scales, Study
 from paperworks.lab.card import Card
+from paperworks.lab.comparison import summarise
 from paperworks.lab.verdict import Rows, judge
 
 HOSTILE = "<script>window.broken=1</script>\"'&<img src=x onerror=window.broken=1>"
@@ -150,6 +152,9 @@ def pictures(rng: random.Random) -> list[dict[str, Any]]:
          "x": [rng.gauss(0, 1) for _ in range(60)], "y": [rng.gauss(0, 1) for _ in range(60)]},
         {"title": "Inputs", "kind": "images", "caption": "", "images": [grid, grid, grid, grid, grid],
          "labels": ["a", "b", "c", "d", "e"]},
+        {"title": "Maps in colour", "kind": "images", "caption": "", "images": [grid, grid, grid], "columns": 2,
+         "labels": ["truth", "prediction", "error"], "ranges": [[-1, 1], [-1, 1], [0, 0.5]],
+         "colours": ["signed", "field", "error"]},
     ]  # fmt: skip
 
 
@@ -205,6 +210,68 @@ def result(
         "failures": [],
         "not_run": [{"study": "darcy", "why": "needs the data set 'darcy': pde/darcy_train_16.npz is not there"}],
     }  # fmt: skip
+
+
+def compared(seeds: int = 3, models: int = 5, diverge: bool = False, name: str = "model") -> dict[str, Any]:
+    """A comparison's result: models of falling error and rising cost, two of which go to another resolution."""
+    rng = random.Random(5)
+    names = [f"{name}{place}" for place in range(models)]
+    trials = []
+    for seed in range(seeds):
+        for place, arm in enumerate(names):
+            error = 0.3 / (place + 1) * math.exp(rng.gauss(0, 0.1))
+            lost = diverge and seed == 0 and place == 1
+            metrics = {"relative_l2": None if lost else error, "rollout_l2": 2 * error, "inference_ms": 0.1 * 2**place}
+            rows = [{"variant": arm, "cell": None, "metrics": metrics}]
+            if place < 2:
+                rows.append({"variant": arm, "cell": "64 × 64", "metrics": {"relative_l2": 1.5 * error}})
+            curve = [[step, error * (1 + 100 / step)] for step in range(10, 201, 10)]
+            trials.append(
+                {"paper": "compare-operators", "study": "darcy", "arm": arm, "seed": seed, "point": {}, "rows": rows,
+                 "parameters": 100_000 + 2_000 * place, "operations": 10**8, "saved_bytes": 10**6, "unit": "batch",
+                 "counter": "torch FlopCounterMode", "counts": {"steps": 200.0}, "seconds": 1.0 + place, "costs": {},
+                 "cpu_seconds": 2.0, "wall_seconds": 2.0, "curves": {"loss": curve},
+                 "settings": {"steps": 200, "lr": 2e-3}, "pictures": pictures(rng)[-1:] if seed == 0 else []}
+            )  # fmt: skip
+    models_of = {arm: SimpleNamespace(about=f"what {arm} is", transfers=place < 2) for place, arm in enumerate(names)}
+    declared = SimpleNamespace(metric="relative_l2", models=models_of)
+    study = {"name": "darcy", "question": "Darcy flow.", "arms": names, "variants": {}, "settings": {"steps": 200},
+             "arm_settings": {}, "equal": [], "equal_time": {}, "calibrated": [], "tuning": None, "data": "embedded",
+             "budgets": {}, "sweep": {}, "deterministic": False}  # fmt: skip
+    head = {"field": "operators", "task": "darcy", "about": "Darcy flow.", "equal": "parameters", "seconds": None,
+            "metric": "relative_l2", "sizes": [100_000], "tuned": False}  # fmt: skip
+    left_out = [{"model": "cube", "why": "takes fields in three dimensions"}]
+    return {
+        "schema": 1,
+        "paper": "compare-operators",
+        "budget": "laptop",
+        "command": "paperworks compare operators --task darcy",
+        "started": "2026-01-01T00:00:00Z",
+        "cpu_seconds": 30.0,
+        "wall_seconds": 31.0,
+        "environment": {"torch": "2.13.0"},
+        "studies": [study],
+        "verdicts": [],
+        "trials": trials,
+        "failures": [],
+        "not_run": [],
+        "comparison": {**head, **summarise(trials, declared, names, [100_000], "parameters"), "left_out": left_out},  # type: ignore[arg-type]
+    }
+
+
+def fit_report() -> dict[str, Any]:
+    """What a fit reports."""
+    return {
+        "model": "model",
+        "metrics": {"train": {"relative_l2": 0.0123}, "validation": {"relative_l2": 0.0345, "rollout_l2": 0.0567}},
+        "rows": {"train": 90, "validation": 10},
+        "steps": 100,
+        "seconds": 3.25,
+        "settings": {"lr": 1e-3, "optimizer": "adam", "widths": [8, 16]},
+        "curves": {"loss": [[step, 1 / step] for step in range(1, 101)], "relative_l2": [[50, 0.1], [100, 0.0345]]},
+        "pictures": pictures(random.Random(3)),
+        "pictured": "validation",
+    }
 
 
 def many_arms(count: int = 40) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import torch
 
 from paperworks.errors import DataFileError, SettingError
 from paperworks.learning.noprop import NoPropDT
-from paperworks.learning.noprop.recipe import probabilities, recipe, stratified
+from paperworks.learning.noprop.recipe import probabilities, recipe
+from paperworks.training.class_recipe import stratified
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 
 SMALL = {"T": 3, "width": 16, "steps": 150, "lr": 1e-2, "batch_size": 32}

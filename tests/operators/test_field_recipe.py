@@ -1,5 +1,6 @@
 """The recipe that operator models share: normalised rows, relative errors, rollouts, and predictions that come back."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -36,7 +37,8 @@ def build(description, settings):
     return Toy(len(description["space"]), description["in_channels"], description["out_channels"])
 
 
-recipe = field_recipe("toy", Toy, build, any_size=True)
+drawing = field_recipe("toy", Toy, build, any_size=True)
+recipe = replace(drawing, draw=None)  # pictures take longer than these fits
 
 
 def saved(folder, problem="burgers", n=12, ending=".npz", **more):
@@ -167,13 +169,17 @@ def test_several_channels_weigh_alike():
     assert module.relative_l2(guess, target, size).tolist() == pytest.approx([1, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".npz", ".h5"])
 @pytest.mark.parametrize("problem", ["darcy", "burgers"])
 def test_fit_and_predict_come_back_in_the_same_layout(tmp_path, problem, ending):
     source = saved(tmp_path, problem, ending=ending, **(SERIES if problem == "burgers" else {}))
-    report = fit_files(recipe, source, tmp_path / "model", settings=SETTINGS, test=source)
+    report = fit_files(drawing, source, tmp_path / "model", settings=SETTINGS, test=source)
     assert set(report["metrics"]["test"]) >= {"relative_l2"}
     assert ("rollout_relative_l2" in report["metrics"]["test"]) == (problem == "burgers")
+    card = (tmp_path / "model" / "README.md").read_text()
+    for picture, shown in (("fields.png", True), ("rollout.gif", problem == "burgers")):
+        assert (tmp_path / "model" / picture).is_file() == (f"({picture})" in card) == shown
     predict_files(recipe, tmp_path / "model", source, tmp_path / f"out{ending}")
     truth, told = open_fields(source)[:], open_fields(tmp_path / f"out{ending}")[:]
     assert told.fields.shape == truth.fields.shape
@@ -189,6 +195,7 @@ def test_fit_and_predict_come_back_in_the_same_layout(tmp_path, problem, ending)
     assert report["metrics"]["test"]["relative_l2"] == pytest.approx(float(error), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error(tmp_path):
     source = saved(tmp_path, **SERIES)
     errors = []
@@ -244,7 +251,7 @@ def test_what_cannot_be_learned_or_predicted_is_refused(tmp_path):
         with pytest.raises(kind, match=told):
             fit_files(recipe, tmp_path / "a.npz", tmp_path / "model", settings=settings)
         assert not (tmp_path / "model").exists()
-    fixed = field_recipe("toy", Toy, build)
+    fixed = replace(field_recipe("toy", Toy, build), draw=None)
     source = saved(tmp_path, "darcy")
     fit_files(fixed, source, tmp_path / "model", settings=SETTINGS)
     np.savez(tmp_path / "other.npz", x=rng.normal(size=(2, 9, 9)))
@@ -263,7 +270,7 @@ def test_what_cannot_be_learned_or_predicted_is_refused(tmp_path):
 
 
 def test_models_with_a_call_of_their_own(tmp_path):
-    wrapped = field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x))
+    wrapped = replace(field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x)), draw=None)
     source = saved(tmp_path, **SERIES)
     report = fit_files(wrapped, source, tmp_path / "model", settings={**SETTINGS, "lr": 1e-8})
     assert report["metrics"]["train"]["relative_l2"] < 2

@@ -27,6 +27,7 @@ _VARIABLES = {_INK: "--ink", _MUTED: "--muted", _GRID: "--line"} | {
     colour: f"--series-{index}" for index, colour in enumerate(_SERIES, 1)
 }
 _MARKERS = "osD^vPX*"
+_MAPS = {"grey": "gray", "field": "cividis", "signed": "RdBu_r", "error": "inferno"}  # of pictures
 _DASHES = ("-", "--", "-.", ":")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -216,21 +217,148 @@ def scatter(groups: Mapping[str, tuple[Points, Points]], *, label: str, x: str =
     return done()
 
 
-def images(panels: Sequence[Sequence[Points]], names: Sequence[Any], *, label: str) -> str:
-    """Small grey pictures side by side, four a row."""
-    columns = min(4, max(len(panels), 1))
-    rows = math.ceil(len(panels) / columns) or 1
-    side = WIDTH / columns
-    height = round(rows * (side + 18))
+def pareto(
+    places: Mapping[str, Sequence[tuple[float, float]]],
+    intervals: Mapping[str, Sequence[Sequence[float] | None]],
+    front: Sequence[tuple[float, float]],
+    colours: Sequence[int],
+    *,
+    label: str,
+    x: str = "",
+    y: str = "",
+) -> str:
+    """Error against cost, both on logarithmic axes: lower left is better.
+
+    Args:
+        places: model -> (cost, error) of each of its sizes.
+        intervals: model -> ends of the error's interval at each, or None.
+        front: places that no other beats in both, by cost; joined by steps.
+        colours: each model's place in the palette; its mark is that of `mark`.
+    """
+    height = 300
     with _drawing(height, label) as (figure, done):
-        for place, panel in enumerate(panels):
+        axes = figure.add_axes((0.17, 48 / height, 0.79, 1 - 76 / height))
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.margins(0.12)
+        if front:
+            across, errors = zip(*front, strict=True)
+            axes.step(across, errors, where="post", color=_MUTED, linewidth=1, linestyle=":", zorder=1)
+        for place, (name, found) in zip(colours, places.items(), strict=True):
+            colour, marker = _marked(place)
+            found = sorted(zip(found, intervals[name], strict=True))
+            if len(found) > 1:
+                axes.plot([a for (a, _), _ in found], [b for (_, b), _ in found], color=colour, linewidth=1.2)
+            for (cost, error), ends in found:
+                if ends:
+                    low = max(ends[0], error / 10)  # an interval down to zero has no end on this axis
+                    axes.plot([cost, cost], [low, ends[1]], color=colour, linewidth=1.6, solid_capstyle="butt")
+                axes.plot([cost], [error], marker, color=colour, ms=7, mec="none", zorder=3)
+        costs = [cost for found in places.values() for cost, _ in found]
+        if costs and max(costs) < 2 * min(costs):  # nearly equal: a few per cent must not look like a difference
+            axes.set_xlim(min(costs) / 2, max(costs) * 2)
+        _log_ticks(axes, "x")
+        _log_ticks(axes, "y")
+        axes.grid()
+        axes.set_axisbelow(True)
+        axes.set_xlabel(clean(x, 50))
+        axes.set_title(clean(y, 44), loc="left", fontsize=12, color=_MUTED, pad=6)
+    return done()
+
+
+def mark(place: int, label: str) -> str:
+    """A model's mark in `pareto`, alone: for a legend in the page's own text."""
+    with _drawing(18, label, width=18) as (figure, done):
+        axes = figure.add_axes((0, 0, 1, 1))
+        colour, marker = _marked(place)
+        axes.plot([0], [0], marker, color=colour, ms=9, mec="none")
+        axes.set_axis_off()
+    return done()
+
+
+def _marked(place: int) -> tuple[str, str]:
+    """Colour and marker of a series; beyond the palette colours come again with other markers."""
+    return _SERIES[place % SERIES], _MARKERS[(place + place // SERIES) % len(_MARKERS)]
+
+
+def _log_ticks(axes: Any, axis: str) -> None:
+    """Ticks that tell a narrow logarithmic axis: at 1, 2, 5 of each decade, or where there are too few, evenly."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
+
+    drawn = getattr(axes, f"{axis}axis")
+    low, high = getattr(axes, f"get_{axis}lim")()
+    drawn.set_minor_locator(NullLocator())
+    drawn.set_minor_formatter(NullFormatter())
+    if high / low > 300:
+        drawn.set_major_locator(LogLocator(numticks=5))
+    elif high / low > 4:
+        drawn.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 40 else (1, 3), numticks=6))
+    else:
+        drawn.set_major_locator(MaxNLocator(4))
+    drawn.set_major_formatter(lambda value, _: _thousands(float(f"{value:.3g}")))
+
+
+def _thousands(value: float) -> str:
+    """A tick of counts: 20k, 1.5M; smaller numbers as elsewhere."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return _tick(value)
+
+
+def images(
+    panels: Sequence[Sequence[Points]],
+    names: Sequence[Any],
+    *,
+    label: str,
+    columns: int = 4,
+    ranges: Sequence[Sequence[float] | None] = (),
+    colours: Sequence[str] = (),
+    stretch: bool = False,
+) -> str:
+    """Small pictures side by side, row by row.
+
+    Args:
+        columns: pictures a row.
+        ranges: for each picture the values at the ends of its colours, which are then told below it; panels of one
+            range can be compared. None: its own smallest and largest value, untold.
+        colours: for each picture `grey`, `field`, `signed` (white at the middle) or `error`.
+        stretch: fill a panel of 5:3 whatever the numbers of rows and columns (space against time, say).
+    """
+    grids = [_grid(panel) for panel in panels]
+    columns = min(columns, max(len(grids), 1))
+    rows = math.ceil(len(grids) / columns) or 1
+    width = WIDTH / columns
+    tall = 0.6 if stretch else min(max((len(grid) / len(grid[0]) for grid in grids), default=1.0), 1.5)
+    side, below = (width - 6) * tall, 24 if any(ranges) else 0
+    step = side + 19 + below
+    height = round(rows * step)
+    with _drawing(height, label) as (figure, done):
+        for place, grid in enumerate(grids):
             row, column = divmod(place, columns)
-            bottom = 1 - ((row + 1) * (side + 18) - 3) / height
-            axes = figure.add_axes((column / columns + 0.008, bottom, 1 / columns - 0.016, (side - 6) / height))
-            axes.imshow(_grid(panel), cmap="gray", interpolation="nearest")
+            bottom = 1 - (row * step + 17 + side) / height
+            left, across = (column * width + 3) / WIDTH, (width - 6) / WIDTH
+            axes = figure.add_axes((left, bottom, across, side / height))
+            kind = colours[place] if place < len(colours) else "grey"
+            low, high = (ranges[place] if place < len(ranges) else None) or (None, None)
+            image = axes.imshow(
+                grid,
+                cmap=_MAPS.get(kind, "gray"),
+                interpolation="nearest",
+                vmin=low,
+                vmax=high,
+                aspect="auto" if stretch else "equal",
+            )
             axes.set_axis_off()
             if place < len(names):
-                axes.set_title(clean(names[place], 4 * 9 // columns), fontsize=11, pad=2, color=_MUTED)
+                axes.set_title(clean(names[place], max(40 // columns, 6)), fontsize=11, pad=2, color=_MUTED)
+            if low is not None and high is not None:
+                bar = figure.add_axes((left, bottom - 8 / height, across, 5 / height))
+                figure.colorbar(image, cax=bar, orientation="horizontal").outline.set_visible(False)  # pyright: ignore
+                bar.set_xticks([])
+                for x, value, side_of in ((0, low, "left"), (1, high, "right")):
+                    text = _tick(float(f"{value:.2g}"))
+                    bar.text(x, -0.4, text, transform=bar.transAxes, va="top", ha=side_of, fontsize=10, color=_MUTED)
     return done()
 
 
@@ -260,7 +388,8 @@ def picture(content: Mapping[str, Any]) -> str | None:
             return scatter({str(k): (v[0], v[1]) for k, v in groups.items()}, label=label, **named)
         if kind == "images":
             panels = content.get("images") or content.get("values") or []
-            return images(panels, content.get("labels") or [], label=label) if panels else None
+            shown = {name: content[name] for name in ("columns", "ranges", "colours", "stretch") if content.get(name)}
+            return images(panels, content.get("labels") or [], label=label, **shown) if panels else None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         return None
     return None
@@ -312,7 +441,7 @@ def _tick(value: float) -> str:
 
 
 @contextmanager
-def _drawing(height: int, label: str) -> Iterator[tuple[Any, Callable[[], str]]]:
+def _drawing(height: int, label: str, width: int = WIDTH) -> Iterator[tuple[Any, Callable[[], str]]]:
     """A figure to draw on, and what gives its SVG after the block has closed."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -320,14 +449,14 @@ def _drawing(height: int, label: str) -> Iterator[tuple[Any, Callable[[], str]]]
     result: list[str] = []
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": label}), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # glyphs that the measuring font lacks: the browser draws the text
-        figure = Figure(figsize=(WIDTH / 72, height / 72))
+        figure = Figure(figsize=(width / 72, height / 72))
         yield figure, lambda: result[0]
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        result.append(_inlined(buffer.getvalue(), height, label))
+        result.append(_inlined(buffer.getvalue(), width, height, label))
 
 
-def _inlined(svg: str, height: int, label: str) -> str:
+def _inlined(svg: str, width: int, height: int, label: str) -> str:
     """The drawing as part of a page: no prologue, no stray ids, the page's colours and font."""
     body = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     body = body[body.index(">") + 1 :]
@@ -336,9 +465,10 @@ def _inlined(svg: str, height: int, label: str) -> str:
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w-]+)", body))
     body = re.sub(r' id="([\w.-]+)"', lambda found: found[0] if found[1] in used else "", body)
     body = re.sub(r"\n\s*", "\n", body)
+    kind = "chart" if width == WIDTH else "mark"
     opening = (
-        f'<svg class="chart" role="img" aria-label="{escape(clean(label, 300), quote=True)}" '
-        f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        f'<svg class="{kind}" role="img" aria-label="{escape(clean(label, 300), quote=True)}" '
+        f'viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
     )
     return opening + body.strip()

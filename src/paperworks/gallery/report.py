@@ -70,7 +70,8 @@ def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
         for status in ("not supported", "inconclusive")
     )
     if not failed and not open_:
-        return "The control holds." if len(controls) == 1 else f"All {len(controls)} controls hold."
+        all_of_them = {1: "The control holds.", 2: "Both controls hold."}
+        return all_of_them.get(len(controls), f"All {len(controls)} controls hold.")
     told = [f"it fails the control “{claim}”" for claim in failed]
     told += [f"the control “{claim}” is undecided" for claim in open_]
     text = "; ".join(told)
@@ -99,12 +100,12 @@ def view(result: Result, card: Any) -> dict[str, Any]:
         "claims": [claim_view(verdict) for verdict in verdicts],
         "published": [_beside(verdict, trials) for verdict in verdicts if verdict.get("published")],
         "studies": [
-            _study(study, [t for t in trials if t["study"] == study["name"]], verdicts)
+            study_view(study, [t for t in trials if t["study"] == study["name"]], verdicts)
             for study in result.get("studies") or []
         ],
         "before": _section(card, result, BEFORE),
         "environment": result.get("environment") or {},
-        "table": _table(trials),
+        "table": table_view(trials),
         "download": base64.b64encode(text.encode("utf-8", "surrogatepass")).decode(),
         "download_size": bytes_text(len(text)),
         "trial_count": len(trials),
@@ -139,6 +140,7 @@ def claim_view(verdict: Mapping[str, Any]) -> dict[str, Any]:
         "text": effect_text(verdict["scale"], verdict["effect"]),
         "interval_text": interval_text(verdict["scale"], verdict.get("interval")),
         "needs": needs_text(verdict),
+        "where": parts[0].get("cell") if len(parts) == 1 else None,
         "strip": Markup(strip(verdict, weakest, _described(verdict, weakest))),
         "parts": parts,
         "costs": verdict.get("costs") or {},
@@ -224,7 +226,10 @@ def _section(card: Any, result: Result, heading: str) -> Markup | None:
     return None
 
 
-def _study(study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> dict:
+def study_view(
+    study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
+) -> dict:
+    """What the pages show of one study: charts, costs, tuning, pictures, settings."""
     own = [verdict for verdict in verdicts if verdict["study"] == study["name"]]
     named = _named(study, own)
     data = study.get("data")
@@ -462,7 +467,7 @@ def _pictures(trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _table(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def table_view(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """All rows, one line each."""
     flat = [(trial, row) for trial in trials for row in trial["rows"]]
     metrics = list(dict.fromkeys(name for _, row in flat for name in row["metrics"]))

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from .claims import NotWorse as NotWorse
     from .claims import Reaches as Reaches
     from .claims import Scales as Scales
+    from .comparison import Comparison as Comparison
+    from .comparison import compare as compare
     from .discover import Paper as Paper
     from .discover import find_paper as find_paper
     from .discover import find_papers as find_papers
@@ -27,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "Beats": ".claims",
         "Card": ".card",
+        "Comparison": ".comparison",
         "Ledger": ".ledger",
         "NotWorse": ".claims",
         "Paper": ".discover",
@@ -36,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Study": ".study",
         "Trial": ".study",
         "Verdict": ".verdict",
+        "compare": ".comparison",
         "find_paper": ".discover",
         "find_papers": ".discover",
         "load_card": ".card",

@@ -49,19 +49,7 @@ class Paper:
         path = self.folder / f"{part}.py"
         if not path.is_file():
             raise PaperworksError(f"{self.slug} has no {part}: {path} does not exist")
-        if self.module:
-            return importlib.import_module(f"{self.module}.{part}")
-        package = _outside_package(self.folder)
-        try:
-            return importlib.import_module(f"{package}.{part}")
-        except SyntaxError as error:
-            raise PaperworksError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-        except Exception as error:  # whatever the user's module raises while it is imported is theirs to mend
-            line = next(
-                (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
-            )
-            where = f"{path}, line {line}" if line else str(path)
-            raise PaperworksError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
+        return import_part(self.folder, self.module, part)
 
     @property
     def studies(self) -> dict[str, Study]:
@@ -77,6 +65,27 @@ class Paper:
             if study.body is None:
                 raise PaperworksError(f"{self.folder / 'study.py'}: study '{study.name}' has no @study.trial function")
         return found
+
+
+def import_part(folder: Path, module: str | None, part: str) -> ModuleType:
+    """Import `part` of a folder that is the package `module`, or lies outside any package.
+
+    Raises:
+        PaperworksError: a module outside the package does not import; names the line.
+    """
+    if module:
+        return importlib.import_module(f"{module}.{part}")
+    path = folder / f"{part}.py"
+    try:
+        return importlib.import_module(f"{_outside_package(folder)}.{part}")
+    except SyntaxError as error:
+        raise PaperworksError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
+    except Exception as error:  # whatever the user's module raises while it is imported is theirs to mend
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), 0
+        )
+        where = f"{path}, line {line}" if line else str(path)
+        raise PaperworksError(f"{where} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _outside_package(folder: Path) -> str:

@@ -117,6 +117,47 @@ def run(
     return job.run(chosen, seeds, tune, fresh, named=studies is not None, asked=data is not None)
 
 
+def run_study(
+    room: Any,
+    study: Study,
+    budget: str,
+    *,
+    code_file: Path,
+    make_tuning: Callable[..., Any],
+    command: str,
+    seeds: int | None = None,
+    jobs: int = 1,
+    settings: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    device: str | None = None,
+    fresh: bool = False,
+    on: str | None = None,
+    runs: str | Path = RUNS,
+    watch: Callable[[Event], None] | None = None,
+) -> Report:
+    """Run one study that was made for the occasion, of a room that another process finds by its `reference`.
+
+    `code_file` is where the code begins that trials' keys follow, `make_tuning(job, studies, anew)` what chooses
+    settings as `Tuning` does, `command` what repeats the run. All else as in `run`.
+    """
+    if (seeds is not None and seeds < 1) or jobs < 1:
+        raise SettingError("--seeds and --jobs take a whole number from 1")
+    job = _Job(
+        paper=room,
+        budget=budget,
+        overrides=dict(settings or {}),
+        data_root=_data_root(data) if data is not None else None,
+        device=device or default_device(),
+        folder=Path(runs),
+        execute=_executor(jobs, on),
+        watch=watch or (lambda event: None),
+        code_file=code_file,
+        make_tuning=make_tuning,
+        command=command,
+    )
+    return job.run([study], seeds, False, fresh, named=True, asked=False)
+
+
 def _chosen(paper: Paper, names: Sequence[str] | None) -> list[Study]:
     known = paper.studies
     for name in names or ():
@@ -161,7 +202,7 @@ def _executor(jobs: int, on: str | None) -> Callable[..., Iterable[tuple[int, di
 
 @dataclass
 class _Job:
-    paper: Paper
+    paper: Any  # or what has slug, folder, module and reference as one has
     budget: str
     overrides: dict[str, Any]
     data_root: Path | None
@@ -169,16 +210,19 @@ class _Job:
     folder: Path
     execute: Callable[..., Iterable[tuple[int, dict[str, Any]]]]
     watch: Callable[[Event], None]
+    code_file: Path | None = None
+    make_tuning: Callable[..., Any] = Tuning
+    command: str | None = None
 
     def run(self, studies: list[Study], seeds: int | None, tune: bool, fresh: bool, named: bool, asked: bool) -> Report:
 
         began, started = time.perf_counter(), datetime.now(UTC)
         self.rank, self.ranks = _rank()
-        self.code = code_hash(self.paper.folder / "study.py", PACKAGE)
+        self.code = code_hash(self.code_file or self.paper.folder / "study.py", PACKAGE)
         self.ledger = Ledger(self.folder / "ledger.sqlite")
         self.failures: list[dict[str, Any]] = []
         present, not_run = self._with_data(studies, named, asked)
-        tuning = Tuning(self, present, tune)
+        tuning = self.make_tuning(self, present, tune)
         tasks, calibrated = [], {}
         for study in present:
             tuning.prepare(study)
@@ -244,7 +288,8 @@ class _Job:
         files = study.files.get(settings.get("data"), ())  # type: ignore[arg-type]
         if not files or self.data_root is None:
             return "embedded"
-        return _fingerprint(tuple(self.data_root / file for file in files))
+        paths = tuple(self.data_root / file for file in files)
+        return _fingerprint(paths, tuple((path.stat().st_size, path.stat().st_mtime_ns) for path in paths))
 
     def _seeds(self, study: Study, seeds: int | None) -> range:
         if study.deterministic:
@@ -357,6 +402,8 @@ class _Job:
     def _command(self, seeds: int | None, tune: bool, study: Study | None = None) -> str:
         import shlex
 
+        if self.command is not None:
+            return self.command
         words = ["paperworks", "run", self.paper.slug if self.paper.module else "./" + self.paper.folder.name]
         words += ["--budget", self.budget]
         words += ["--study", study.name] if study else []
@@ -384,7 +431,8 @@ def _from_first_rank(value: Any, ranks: int) -> Any:
 
 
 @cache
-def _fingerprint(files: tuple[Path, ...]) -> str:
+def _fingerprint(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> str:
+    """A hash of the files' names and content, computed once as long as their sizes and times stay as they are."""
     import hashlib
 
     digest = hashlib.sha256()

@@ -15,6 +15,15 @@ class TrialFailure(PaperworksError):
     """A trial that tuning or calibration needs raised an exception."""
 
 
+def _room(reference: str) -> Any:
+    """The paper, or the wing that compares its models, which a task names."""
+    from .comparison import REFERENCE, find_wing
+
+    if reference.startswith(REFERENCE):
+        return find_wing(reference.removeprefix(REFERENCE))
+    return find_paper(reference)
+
+
 def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
     """Run one trial as described by `task`, wherever this process is; returns its JSON."""
     import torch
@@ -24,7 +33,7 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        study = find_paper(task["paper"]).studies[task["study"]]
+        study = _room(task["paper"]).studies[task["study"]]
         assert study.body is not None
         torch.manual_seed(task["seed"])
         checkpoint = Checkpoint(Path(task["checkpoint"])) if task.get("checkpoint") else None

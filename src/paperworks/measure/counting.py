@@ -30,6 +30,8 @@ def count_parameters(module: nn.Module, trainable_only: bool = True) -> int:
 
 def add_operations(number: float, name: str) -> None:
     """Tell the counter of operations that torch's own does not see (an FFT, a spline, a spike); else no effect."""
+    if torch.compiler.is_compiling():
+        return
     counted = _extra.get()
     if counted is not None:
         counted.append((name, number))

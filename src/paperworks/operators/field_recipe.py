@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from paperworks.errors import DataFileError, SettingError
 from paperworks.training.recipe import Part, Recipe, UserData
 
+from .field_drawings import draw_fields
 from .field_files import FieldFiles, open_fields
+from .field_pictures import field_pictures
 from .field_writing import KINDS, write_predictions
 from .pde_data import Fields
 
@@ -26,6 +28,7 @@ IN_MEMORY = 2**30  # bytes; larger files are read a batch at a time
 MOST_PAIRS, MOST_TRAJECTORIES = 2_000, 100  # that scores are taken over, at equal distances
 LOST = 1e6  # the error of a trajectory that left the numbers
 CHUNK = 32  # samples predicted together
+SHOWN = 2**28  # bytes of the samples that pictures are made of
 
 Forward = Callable[[nn.Module, Tensor], Tensor]
 
@@ -135,8 +138,16 @@ def field_recipe(
         assert data.everything is not None
         return predict_fields(net, data.everything.rows, apply, out)
 
+    def pictures(net: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return fitted_pictures(net, part.rows, apply)
+
+    def draw(net: nn.Module, data: UserData, folder: Path) -> list[str]:
+        assert data.validation is not None
+        return picture(net, data.validation.rows, apply, folder)
+
     own = dict(validation=0.1, history=1, steps=2_000, batch_size=16, lr=1e-3)
-    return Recipe(slug, {**own, **(settings or {})}, read, build, model, loss, score, predict)
+    made = (read, build, model, loss, score, predict)
+    return Recipe(slug, {**own, **(settings or {})}, *made, draw=draw, pictures=pictures)
 
 
 def read_fields(
@@ -246,6 +257,26 @@ def field_scores(net: nn.Module, rows: FieldRows, forward: Forward) -> dict[str,
     return scores
 
 
+def fitted_pictures(net: nn.Module, rows: FieldRows, forward: Forward) -> list[dict[str, Any]]:
+    """Input, truth, prediction, error, spectrum, and of time series the rollout, in the data's units.
+
+    Of at most 32 samples at equal distances, fewer of large ones; none for fields in three dimensions.
+    """
+    if not rows.files.has_fields or len(rows.files.space) > 2:
+        return []
+    count = max(1, min(CHUNK, SHOWN * len(rows.files) // max(1, rows.files.nbytes)))
+    samples = rows.samples[:: -(-len(rows.samples) // count)]
+    data = rows.files.read(samples)
+    if rows.history:
+        guess = roll_out(net, rows, samples, rows.files.times, forward)[:, rows.history :]
+        given, truth = data.fields[:, : rows.history], data.fields[:, rows.history :]
+    else:
+        device = next(net.parameters()).device
+        guess = rows.restore(forward(net, rows.static(data).to(device)).cpu())[:, None]
+        given, truth = rows.static(data)[:, None] if data.inputs is None else data.inputs[:, None], data.fields
+    return field_pictures(given, truth, guess, rows.description["channel_names"])
+
+
 def _rollout_error(net: nn.Module, rows: FieldRows, forward: Forward) -> float:
     chosen = rows.samples[:: -(-len(rows.samples) // MOST_TRAJECTORIES)]
     errors = []
@@ -261,6 +292,24 @@ def _rollout_error(net: nn.Module, rows: FieldRows, forward: Forward) -> float:
 def _chunks(rows: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(rows), CHUNK):
         yield rows[start : start + CHUNK]
+
+
+def picture(net: nn.Module, rows: FieldRows, forward: Forward, folder: Path) -> list[str]:
+    """Draw the first channel of a few samples of these rows; returns the names of the files."""
+    samples, files = rows.samples[:4], rows.files
+    data = files.read(samples)
+    with torch.no_grad():
+        if rows.history:
+            given, guess = None, roll_out(net, rows, samples, files.times, forward)
+        else:
+            x = rows.static(data)
+            given = data.inputs[:, 0] if data.inputs is not None else x[:, 0]
+            guess = rows.restore(forward(net, x.to(next(net.parameters()).device)).cpu())[:, None]
+    name = files.input_names[0] if files.input_names else ""
+    guess = guess.nan_to_num(0, 0, 0)
+    return draw_fields(
+        folder, given, data.fields[:, :, 0], guess[:, :, 0], files.coords, (name, files.channel_names[0])
+    )
 
 
 def predict_fields(net: nn.Module, rows: FieldRows, forward: Forward, out: Path) -> int:

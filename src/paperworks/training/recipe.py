@@ -6,6 +6,7 @@ checkpoint, resume, and a folder with `model.safetensors`, `config.json`, `recip
 
 import errno
 import json
+import math
 import os
 import re
 import tempfile
@@ -79,6 +80,9 @@ class Recipe:
         score: `(model, part, description) -> metrics`.
         predict: `(model, data, out) -> count`; writes predictions to `out`.
         task: the hub's name of the task, for the model card.
+        pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
+            `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+        draw: `(model, data, folder) -> names of pictures` that it wrote into the folder, for the model card.
     """
 
     slug: str
@@ -90,6 +94,8 @@ class Recipe:
     score: Callable[[nn.Module, Part, Mapping[str, Any]], dict[str, float]]
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
+    pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    draw: Callable[[nn.Module, UserData, Path], list[str]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -109,7 +115,8 @@ def fit_files(
     """Fit a paper's method to files; an interrupted fit goes on when called again.
 
     Returns:
-        `model` (the folder), `metrics` by part, `steps`, `seconds`, `settings`.
+        `model` (the folder), `metrics` by part, `steps`, `seconds`, `settings`; `curves` (name -> points (step, value))
+        and the recipe's `pictures`, of the part named by `pictured`.
 
     Raises:
         PaperworksError: unreadable data, a folder that cannot be written or already holds a model, divergence.
@@ -178,10 +185,27 @@ def fit_files(
         "steps": fitted.steps,
         "seconds": round(fitted.seconds, 3),
         "settings": chosen,
+        "curves": _curves(fitted.logged),
+        "pictures": [],
+        "pictured": None,
     }
     if main:
-        _write(recipe, model, out, plan, report)
+        _write(recipe, model, data, out, plan, report)  # first: no picture is worth a fitted model
+        report["pictured"] = next((name for name in ("test", "validation", "train") if parts[name]), None)
+        if recipe.pictures is not None and report["pictured"]:
+            with torch.no_grad():
+                report["pictures"] = recipe.pictures(model, parts[report["pictured"]], data.description)  # type: ignore[arg-type]
     return report
+
+
+def _curves(logged: list[dict[str, float]]) -> dict[str, list[list[float | None]]]:
+    """What was logged while fitting, metric by metric, as points (step, value)."""
+    curves: dict[str, list[list[float | None]]] = {}
+    for entry in logged:
+        for name, value in entry.items():
+            if name not in ("step", "seconds"):
+                curves.setdefault(name, []).append([entry["step"], value if math.isfinite(value) else None])
+    return curves
 
 
 def _check_common(settings: Mapping[str, Any]) -> None:
@@ -249,7 +273,9 @@ class _writing:
             ) from error
 
 
-def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]) -> None:
+def _write(
+    recipe: Recipe, model: nn.Module, data: UserData, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]
+) -> None:
     """The finished folder, whole or not at all; the checkpoint goes last, so that a full disk loses nothing."""
     from paperworks import __version__
 
@@ -263,9 +289,10 @@ def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any],
         "rows": report["rows"],
         "steps": report["steps"],
     }
-    card = _model_card(recipe, stored)
     with _writing(out):
         with tempfile.TemporaryDirectory(dir=out, prefix=".") as beside:
+            pictures = recipe.draw(model, data, Path(beside)) if recipe.draw else []
+            card = _model_card(recipe, stored, pictures)
             model.save_pretrained(beside)  # type: ignore[operator]
             (Path(beside) / RECIPE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
             (Path(beside) / "README.md").write_text(card, encoding="utf-8")
@@ -275,7 +302,7 @@ def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any],
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _model_card(recipe: Recipe, stored: Mapping[str, Any]) -> str:
+def _model_card(recipe: Recipe, stored: Mapping[str, Any], pictures: list[str]) -> str:
     """A model card that the Hugging Face hub understands, its figures taken from the fit."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -304,6 +331,7 @@ def _model_card(recipe: Recipe, stored: Mapping[str, Any]) -> str:
         f"| {part} | {stored['rows'][part]} | " + ", ".join(f"{n} {v:.4g}" for n, v in metrics.items()) + " |"
         for part, metrics in stored["metrics"].items()
     )
+    shown = "".join(f"![{name.split('.')[0]}]({name})\n\n" for name in pictures)
     return f"""---
 {front.to_yaml()}
 ---
@@ -316,7 +344,7 @@ Fitted with paperworks {stored["paperworks"]} in {stored["steps"]} steps.
 |---|---|---|
 {table}
 
-```
+{shown}```
 paperworks predict THIS_FOLDER FILES --out predictions
 ```
 

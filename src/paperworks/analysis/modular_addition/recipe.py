@@ -135,6 +135,23 @@ def decoding(model: ModularAdditionMLP) -> dict[str, Any]:
     return {"p": model.p, "neurons": [{n: v[i].item() for n, v in waves.items()} for i in range(model.width)]}
 
 
+def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """How many neurons hold each frequency."""
+    assert isinstance(model, ModularAdditionMLP)
+    frequencies = [neuron["frequency"] for neuron in decoding(model)["neurons"]]
+    counts = {k: frequencies.count(k) for k in sorted(set(frequencies), key=lambda k: (-frequencies.count(k), k))[:12]}
+    return [
+        {
+            "title": "Neurons by frequency",
+            "kind": "bars",
+            "caption": f"The dominant wave of each of {model.width} neurons; the commonest frequencies first.",
+            "labels": [f"frequency {k}" for k in counts],
+            "values": list(counts.values()),
+            "y_label": "neurons",
+        }
+    ]
+
+
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
     """Write a `.csv` with a, b and the answer, and beside it the decoded waves as `.json`."""
     assert isinstance(model, ModularAdditionMLP)
@@ -168,4 +185,5 @@ recipe = Recipe(
     loss=loss,
     score=score,
     predict=predict,
+    pictures=pictures,
 )

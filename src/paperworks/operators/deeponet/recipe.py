@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
+from paperworks.operators.field_pictures import sample_pictures, spectrum_picture
 from paperworks.training.arrays import numeric, read_arrays
 from paperworks.training.recipe import Part, Recipe, UserData
 
@@ -178,6 +179,61 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
     return {"mse": float((guess - truth).square().mean()), "relative_l2": float(relative)}
 
 
+def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Truth and prediction: the function of median error where functions share locations, all values else."""
+    scale, shift = description["s_std"], description["s_mean"]
+    guess = values(model, part) * scale + shift
+    if not isinstance(part.rows, Pairs):
+        truth = part.rows[2] * scale + shift
+        few = torch.linspace(0, len(truth) - 1, min(len(truth), 400)).long()
+        return [
+            {
+                "title": "Predicted against true values",
+                "kind": "scatter",
+                "caption": f"{len(few)} of {len(truth)} rows; a perfect model puts them on the diagonal.",
+                "x_label": "true",
+                "y_label": "predicted",
+                "series": {"rows": [_short(truth[few, 0]), _short(guess[few, 0])]},
+            }
+        ]
+    truth, x = part.rows.s * scale + shift, part.rows.x
+    errors = (guess - truth).norm(dim=-1) / truth.norm(dim=-1).clamp_min(1e-12)
+    row = int(errors.argsort()[(len(errors) - 1) // 2])
+    caption = f"The function of median error (row {row + 1} of these; relative L2 {float(errors[row]):.3g})."
+    sides = [len(torch.unique(x[:, axis])) for axis in range(x.shape[1])]
+    if description["layout"] == "grid" and len(sides) == 2 and sides[0] * sides[1] == len(x):
+        fields = [each.reshape(1, 1, 1, *sides) for each in (truth[row], guess[row])]
+        made = sample_pictures(fields[0], *fields)[0]
+        kept = {name: made[name][1:] for name in ("images", "labels", "ranges", "colours")}  # no input on this grid
+        return [{**made, **kept, "title": "One function", "caption": caption}, spectrum_picture(*fields)]
+    place = x[:, 0].argsort()
+    low, high = description["x_low"][0], description["x_high"][0]
+    return [
+        {
+            "title": "One function",
+            "kind": "lines" if x.shape[1] == 1 else "scatter",
+            "caption": caption,
+            **(
+                {
+                    "x": _short(x[place, 0] * (high - low) + low),
+                    "x_label": "location",
+                    "series": {"truth": _short(truth[row, place]), "prediction": _short(guess[row, place])},
+                }
+                if x.shape[1] == 1
+                else {
+                    "x_label": "true",
+                    "y_label": "predicted",
+                    "series": {"locations": [_short(truth[row]), _short(guess[row])]},
+                }
+            ),
+        }
+    ]
+
+
+def _short(values: Tensor) -> list[float]:
+    return [float(f"{value:.4g}") for value in values.tolist()]
+
+
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
     """Write `.npz` with the predictions in the layout of the input: `y` on a grid, `s` else."""
     assert data.everything is not None
@@ -204,4 +260,5 @@ recipe = Recipe(
     loss=loss,
     score=score,
     predict=predict,
+    pictures=pictures,
 )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from paperworks.errors import DataFileError, SettingError
+from paperworks.training.pictures import confusion_picture
 from paperworks.training.recipe import Part, Recipe, UserData
 from paperworks.vision.image_folder import ImageRows, list_classes, list_images
 
@@ -110,6 +111,12 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
     return {"accuracy": float((logits(model, part.rows).argmax(-1) == part.rows.labels).float().mean())}
 
 
+def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Which classes are taken for which."""
+    labels = torch.as_tensor(part.rows.labels)
+    return [confusion_picture(labels, logits(model, part.rows).argmax(-1), description["classes"])]
+
+
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
     """Write a `.csv`: file, label, probability."""
     assert data.everything is not None
@@ -145,4 +152,5 @@ recipe = Recipe(
     score=score,
     predict=predict,
     task="image-classification",
+    pictures=pictures,
 )
