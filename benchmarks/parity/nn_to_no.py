@@ -42,6 +42,8 @@ def compared(name: str, ours: nn.Module, theirs: nn.Module, *inputs: Any, call: 
     (b * weight).sum().backward()
     assert mine.grad is not None
     assert yours.grad is not None
+    assert yours.grad.abs().max() > 0
+    assert b.abs().max() > 0
     case = {
         "name": name,
         "max_relative_error": relative_difference(a, b),

@@ -66,9 +66,10 @@ class PolarIntegralConv2d(nn.Module):
         if self.base is not None:  # the released code's offsets span the radius, whatever the grid's are
             sizes = [math.floor(2 * self.radius * n / a) + 1 for n, a in zip(grid, self.domain_length, strict=True)]
             axes = [torch.linspace(-self.radius, self.radius, n, dtype=torch.float64) for n in sizes]
+            axes = [axis[1:-1] if len(axis) > 2 else axis for axis in axes]  # all hats vanish at the radius
         else:
             steps = [length / n for length, n in zip(self.domain_length, grid, strict=True)]
-            reach = [math.floor(self.radius / h + 1e-6) for h in steps]
+            reach = [max(0, math.ceil(self.radius / h - 1e-6) - 1) for h in steps]  # all hats vanish at the radius
             axes = [torch.arange(-k, k + 1, dtype=torch.float64) * h for k, h in zip(reach, steps, strict=True)]
         y, x = torch.meshgrid(*axes, indexing="ij")
         r, phi = torch.hypot(x, y), torch.atan2(x, y) + math.pi  # the released code's half turn
