@@ -115,6 +115,7 @@ def test_the_command_fits_the_same_model_in_two_processes(tmp_path):
         call(launch(*words, processes=processes))
         assert sorted(path.name for path in out.iterdir()) == [
             "README.md", "config.json", "model.safetensors", "recipe.json",
+            "report.html",
         ]  # fmt: skip
         weights.append(load_file(out / "model.safetensors"))
     assert weights[0].keys() == weights[1].keys()
