@@ -43,7 +43,7 @@ class Upsample2d(nn.Module):
 
     def matrix(self, n: int, like: Tensor) -> Tensor:
         """The map of one axis of n points, (2n, n)."""
-        if torch.compiler.is_compiling():  # a traced tensor must not outlive the trace
+        if torch.compiler.is_compiling() or type(like) not in (Tensor, nn.Parameter):  # a trace's must not outlive it
             return doubling_matrix(n, self.periodic, like)
         key = (n, like.device, like.dtype)
         if key not in self._matrices:
@@ -57,13 +57,13 @@ class Upsample2d(nn.Module):
 
 def doubling_matrix(n: int, periodic: bool, like: Tensor) -> Tensor:
     """The bicubic map from n to 2n points of one axis as a matrix (2n, n) of `like`'s type."""
-    places = torch.arange(n, device=like.device)
-    matrix = torch.zeros(n, 2, n, device=like.device, dtype=torch.float64)
+    places = torch.arange(n, device="cpu")  # some devices know no float64
+    matrix = torch.zeros(n, 2, n, device="cpu", dtype=torch.float64)
     for offset, weight in WEIGHTS.items():
         for half, moved in ((1, places + offset), (0, places - offset)):
             source = moved % n if periodic else moved.clamp(0, n - 1)
             matrix[:, half] += weight * F.one_hot(source, n)
-    return matrix.reshape(2 * n, n).to(like.dtype)
+    return matrix.reshape(2 * n, n).to(like.device, like.dtype)
 
 
 def interpolated(x: Tensor, periodic: bool) -> Tensor:
