@@ -11,29 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from mip import ConvNet
 
 sys.path.insert(0, str(Path(__file__).parent))
 from paperworks.layers import HyperNetwork, hypernetize
 from parity import arguments, finish, randomise, relative_difference
 
 ENCODINGS = {"cos_sin": "cos|sin", "z_1z": "z|1-z", "none": None}
-
-
-class ConvNet(nn.Module):
-    """Four convolutions and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(1, 16, 5), nn.Conv2d(16, 32, 3)
-        self.conv3, self.conv4 = nn.Conv2d(32, 64, 3), nn.Conv2d(64, 64, 3)
-        self.fc = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
-            x = F.leaky_relu(layer(x))
-        return self.fc(x.mean((2, 3)))
 
 
 def main() -> None:

@@ -38,7 +38,7 @@ def build(description, settings):
 
 
 drawing = field_recipe("toy", Toy, build, any_size=True)
-recipe = replace(drawing, draw=None)  # pictures take longer than these fits
+recipe = replace(drawing, pictures=None)  # pictures take longer than these fits
 
 
 def saved(folder, problem="burgers", n=12, ending=".npz", **more):
@@ -177,9 +177,10 @@ def test_fit_and_predict_come_back_in_the_same_layout(tmp_path, problem, ending)
     report = fit_files(drawing, source, tmp_path / "model", settings=SETTINGS, test=source)
     assert set(report["metrics"]["test"]) >= {"relative_l2"}
     assert ("rollout_relative_l2" in report["metrics"]["test"]) == (problem == "burgers")
-    card = (tmp_path / "model" / "README.md").read_text()
-    for picture, shown in (("fields.png", True), ("rollout.gif", problem == "burgers")):
-        assert (tmp_path / "model" / picture).is_file() == (f"({picture})" in card) == shown
+    titles = " ".join(picture["title"].lower() for picture in report["pictures"])
+    assert "one sample" in titles
+    assert "spectrum" in titles
+    assert ("rollout" in titles) == (problem == "burgers")
     predict_files(recipe, tmp_path / "model", source, tmp_path / f"out{ending}")
     truth, told = open_fields(source)[:], open_fields(tmp_path / f"out{ending}")[:]
     assert told.fields.shape == truth.fields.shape
@@ -251,7 +252,7 @@ def test_what_cannot_be_learned_or_predicted_is_refused(tmp_path):
         with pytest.raises(kind, match=told):
             fit_files(recipe, tmp_path / "a.npz", tmp_path / "model", settings=settings)
         assert not (tmp_path / "model").exists()
-    fixed = replace(field_recipe("toy", Toy, build), draw=None)
+    fixed = replace(field_recipe("toy", Toy, build), pictures=None)
     source = saved(tmp_path, "darcy")
     fit_files(fixed, source, tmp_path / "model", settings=SETTINGS)
     np.savez(tmp_path / "other.npz", x=rng.normal(size=(2, 9, 9)))
@@ -270,7 +271,7 @@ def test_what_cannot_be_learned_or_predicted_is_refused(tmp_path):
 
 
 def test_models_with_a_call_of_their_own(tmp_path):
-    wrapped = replace(field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x)), draw=None)
+    wrapped = replace(field_recipe("toy", Toy, build, forward=lambda net, x: x[:, :1] + net(x)), pictures=None)
     source = saved(tmp_path, **SERIES)
     report = fit_files(wrapped, source, tmp_path / "model", settings={**SETTINGS, "lr": 1e-8})
     assert report["metrics"]["train"]["relative_l2"] < 2

@@ -22,13 +22,20 @@ def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:
         if lead is None:
             lines.append(f"| {paper_cell} | {_cell(card.claim)} | not measured yet | | | |")
             continue
+        again = _superseded(paper)
         effect = f"{effect_text(lead['scale'], lead['effect'])} [{interval_text(lead['scale'], lead['interval'])}]"
         failed = "; ".join(_cell(claim) for claim in failed_controls(verdicts)) or _none(verdicts)
         lines.append(
-            f"| {paper_cell} | {_cell(card.claim)} | {lead['status']} | {_cell(lead['metric'])} {effect} "
+            f"| {paper_cell} | {_cell(card.claim)} | {lead['status']}{again} | {_cell(lead['metric'])} {effect} "
             f"| {lead['seeds']} | {failed} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _superseded(paper: Any) -> str:
+    """Says so where a record replaced an earlier one, whose rows are kept beside it and whose card tells why."""
+    folder = getattr(paper, "folder", None)
+    return " (second recording)" if folder and (folder / "results" / "laptop_superseded.json").is_file() else ""
 
 
 def _none(verdicts: Iterable[Mapping[str, Any]]) -> str:

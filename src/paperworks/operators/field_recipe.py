@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from paperworks.errors import DataFileError, SettingError
 from paperworks.training.recipe import Part, Recipe, UserData
 
-from .field_drawings import draw_fields
 from .field_files import FieldFiles, open_fields
 from .field_pictures import field_pictures
 from .field_writing import KINDS, write_predictions
@@ -141,13 +140,9 @@ def field_recipe(
     def pictures(net: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
         return fitted_pictures(net, part.rows, apply)
 
-    def draw(net: nn.Module, data: UserData, folder: Path) -> list[str]:
-        assert data.validation is not None
-        return picture(net, data.validation.rows, apply, folder)
-
     own = dict(validation=0.1, history=1, steps=2_000, batch_size=16, lr=1e-3)
     made = (read, build, model, loss, score, predict)
-    return Recipe(slug, {**own, **(settings or {})}, *made, draw=draw, pictures=pictures)
+    return Recipe(slug, {**own, **(settings or {})}, *made, pictures=pictures)
 
 
 def read_fields(
@@ -292,24 +287,6 @@ def _rollout_error(net: nn.Module, rows: FieldRows, forward: Forward) -> float:
 def _chunks(rows: list[int]) -> Iterator[list[int]]:
     for start in range(0, len(rows), CHUNK):
         yield rows[start : start + CHUNK]
-
-
-def picture(net: nn.Module, rows: FieldRows, forward: Forward, folder: Path) -> list[str]:
-    """Draw the first channel of a few samples of these rows; returns the names of the files."""
-    samples, files = rows.samples[:4], rows.files
-    data = files.read(samples)
-    with torch.no_grad():
-        if rows.history:
-            given, guess = None, roll_out(net, rows, samples, files.times, forward)
-        else:
-            x = rows.static(data)
-            given = data.inputs[:, 0] if data.inputs is not None else x[:, 0]
-            guess = rows.restore(forward(net, x.to(next(net.parameters()).device)).cpu())[:, None]
-    name = files.input_names[0] if files.input_names else ""
-    guess = guess.nan_to_num(0, 0, 0)
-    return draw_fields(
-        folder, given, data.fields[:, :, 0], guess[:, :, 0], files.coords, (name, files.channel_names[0])
-    )
 
 
 def predict_fields(net: nn.Module, rows: FieldRows, forward: Forward, out: Path) -> int:

@@ -82,7 +82,6 @@ class Recipe:
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
-        draw: `(model, data, folder) -> names of pictures` that it wrote into the folder, for the model card.
     """
 
     slug: str
@@ -95,7 +94,6 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
-    draw: Callable[[nn.Module, UserData, Path], list[str]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -190,7 +188,7 @@ def fit_files(
         "pictured": None,
     }
     if main:
-        _write(recipe, model, data, out, plan, report)  # first: no picture is worth a fitted model
+        _write(recipe, model, out, plan, report)  # first: no picture is worth a fitted model
         report["pictured"] = next((name for name in ("test", "validation", "train") if parts[name]), None)
         if recipe.pictures is not None and report["pictured"]:
             with torch.no_grad():
@@ -273,9 +271,7 @@ class _writing:
             ) from error
 
 
-def _write(
-    recipe: Recipe, model: nn.Module, data: UserData, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]
-) -> None:
+def _write(recipe: Recipe, model: nn.Module, out: Path, plan: Mapping[str, Any], report: Mapping[str, Any]) -> None:
     """The finished folder, whole or not at all; the checkpoint goes last, so that a full disk loses nothing."""
     from paperworks import __version__
 
@@ -291,8 +287,7 @@ def _write(
     }
     with _writing(out):
         with tempfile.TemporaryDirectory(dir=out, prefix=".") as beside:
-            pictures = recipe.draw(model, data, Path(beside)) if recipe.draw else []
-            card = _model_card(recipe, stored, pictures)
+            card = _model_card(recipe, stored)
             model.save_pretrained(beside)  # type: ignore[operator]
             (Path(beside) / RECIPE).write_text(json.dumps(stored, indent=1), encoding="utf-8")
             (Path(beside) / "README.md").write_text(card, encoding="utf-8")
@@ -302,7 +297,7 @@ def _write(
         (out / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _model_card(recipe: Recipe, stored: Mapping[str, Any], pictures: list[str]) -> str:
+def _model_card(recipe: Recipe, stored: Mapping[str, Any]) -> str:
     """A model card that the Hugging Face hub understands, its figures taken from the fit."""
     from huggingface_hub import EvalResult, ModelCardData
 
@@ -331,7 +326,6 @@ def _model_card(recipe: Recipe, stored: Mapping[str, Any], pictures: list[str]) 
         f"| {part} | {stored['rows'][part]} | " + ", ".join(f"{n} {v:.4g}" for n, v in metrics.items()) + " |"
         for part, metrics in stored["metrics"].items()
     )
-    shown = "".join(f"![{name.split('.')[0]}]({name})\n\n" for name in pictures)
     return f"""---
 {front.to_yaml()}
 ---
@@ -344,7 +338,7 @@ Fitted with paperworks {stored["paperworks"]} in {stored["steps"]} steps.
 |---|---|---|
 {table}
 
-{shown}```
+```
 paperworks predict THIS_FOLDER FILES --out predictions
 ```
 
