@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from mip import ConvNet
+from hyperlight_network import ConvNet
 
 sys.path.insert(0, str(Path(__file__).parent))
 from paperworks.layers import HyperNetwork, hypernetize
