@@ -116,27 +116,33 @@ def test_a_node_that_dies_loses_nothing(two_nodes, tmp_path):
     paper = tmp_path / "paper"
     paper.mkdir()
     (paper / "card.md").write_text((TOY / "card.md").read_text())
-    begin = 'note(f"begin {t.arm} {t.seed}")'
-    told = f"os.environ['TOY_NOTES'] = {str(notes)!r}\n    " + begin.replace("{t.seed}", "{t.seed} {os.getppid()}")
-    text = (TOY / "study.py").read_text()
-    assert text.count(begin) == 1
-    (paper / "study.py").write_text(text.replace(begin, told))
     settings = {"steps": 800, "long_steps": 800}
     victim, _ = two_nodes.cluster.worker_nodes
     raylet = str(victim.all_processes["raylet"][0].process.pid)
+    armed = tmp_path / "armed"
+    begin = 'note(f"begin {t.arm} {t.seed}")'
+    # A trial that begins on the victim once it is armed stays there until its node dies: it cannot end before.
+    told = f"""os.environ['TOY_NOTES'] = {str(notes)!r}
+    {begin}
+    if str(os.getppid()) == {raylet!r} and os.path.exists({str(armed)!r}):
+        note(f"held {{t.arm}} {{t.seed}}")
+        import threading
+        threading.Event().wait(120)
+        raise RuntimeError("its node was not killed")"""
+    text = (TOY / "study.py").read_text()
+    assert text.count(begin) == 1
+    (paper / "study.py").write_text(text.replace(begin, told))
     at_work = []
 
-    def under_way():
-        """The trials that the victim's worker has begun and not ended."""
-        lines = [line.split() for line in notes.read_text().splitlines()]
-        ended = {tuple(words[1:]) for words in lines if words[0] == "end"}
-        begun = {tuple(words[1:3]) for words in lines if words[0] == "begin" and words[3] == raylet}
-        return begun - ended
+    def held():
+        return [tuple(words[1:]) for words in map(str.split, notes.read_text().splitlines()) if words[0] == "held"]
 
     def kill():
-        wait(lambda: len(notes.read_text().split("end")) > 2 and under_way(), "a trial on the node to kill")
+        wait(lambda: notes.read_text().count("end") > 1, "finished trials to keep")
+        armed.touch()
+        wait(held, "a trial on the node to kill")
         two_nodes.look()
-        at_work.extend(under_way())
+        at_work.extend(held())
         two_nodes.cluster.remove_node(victim, allow_graceful=False)
 
     with beside(kill):
