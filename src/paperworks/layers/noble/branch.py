@@ -88,9 +88,8 @@ class CosActivation(nn.Module):
 
     def forward(self, h: Float[Tensor, "*batch dim"]) -> Float[Tensor, "*batch dim"]:
         """In the type of h."""
-        exact = torch.promote_types(h.dtype, torch.float32)
-        argument = torch.addcmul(self.phase.to(exact), self.frequency.to(exact), h.to(exact))
-        return argument.cos().to(h.dtype)
+        exact = h.float() if h.dtype.itemsize < 4 else h
+        return (self.frequency * exact).add_(self.phase).cos().to(h.dtype)
 
 
 class MixedNet(nn.Module):
@@ -154,11 +153,10 @@ class MixedNet(nn.Module):
 
     def forward(self, h: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """As wide as `dim`."""
-        first, *rest = self.activations
-        out = first(h)
-        for mix, activation in zip(self.mixes, rest, strict=True):
+        out = self.activations[0](h)
+        for place, mix in enumerate(self.mixes, 1):
             out = mix(out)
-            out = activation(out + h if self.residual_matrix else out)
+            out = self.activations[place](out + h if self.residual_matrix else out)
         return out + h if self.residual_end else out
 
 

@@ -123,11 +123,12 @@ class NobleLinear(nn.Module):
     def forward(self, x: Float[Tensor, "*batch n_in"]) -> Float[Tensor, "*batch n_out"]:
         """Both paths; the last product is added onto the main layer's output, which saves a pass over it."""
         check_shape("x", x, ("...", self.in_features))
-        out = self.linear(x)
-        hidden = self.nonlinearity(self.down(x)).to(out.dtype)
-        rows = out.reshape(-1, self.out_features)
-        up = self.up.weight.to(out.dtype).t()
-        return rows.addmm_(hidden.reshape(-1, self.rank), up).view(out.shape)
+        rows = x if x.ndim == 2 else x.reshape(-1, self.in_features)
+        out = self.linear(rows)
+        hidden = self.nonlinearity(self.down(rows)).to(out.dtype)
+        # Rows first and then in place: in place on a view would copy the whole gradient in the backward pass.
+        out.addmm_(hidden, self.up.weight.to(out.dtype).t())
+        return out if x.ndim == 2 else out.view(*x.shape[:-1], self.out_features)
 
     def load_official(self, state: Mapping[str, Tensor]) -> "NobleLinear":
         """Weights of the authors' `NOBLELinear` or `NOBLELinearCosNet`, strictly.
