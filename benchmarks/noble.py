@@ -42,7 +42,11 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     cases, informative = [], []
     for rows, n_in, n_out, rank in SHAPES:
         x, weight = torch.randn(rows, n_in), torch.randn(rows, n_out) / math.sqrt(rows * n_out)
-        ours, theirs, linear = NobleLinear(n_in, n_out, rank=rank), WrittenOut(n_in, n_out, rank), nn.Linear(n_in, n_out)
+        ours, theirs, linear = (
+            NobleLinear(n_in, n_out, rank=rank),
+            WrittenOut(n_in, n_out, rank),
+            nn.Linear(n_in, n_out),
+        )
         name = f"{n_in} -> {n_out}, rank {rank}, {rows} rows"
         cases.append((f"{name}, forward", forward(ours, x), forward(theirs, x)))
         cases.append((f"{name}, train step", step(ours, x, weight), step(theirs, x, weight)))

@@ -64,7 +64,8 @@ class MadeLanguage:
         rng = np.random.default_rng([78, seed])
         codes = {character: code for code, character in enumerate(self.characters)}
         spelled = [np.array([codes[c] for c in f"{word} "]) for word in self.words]
-        count = max(2, round(length / STREAMS / (self.frequency @ [len(s) for s in spelled])))
+        mean = float(self.frequency @ np.array([len(codes) for codes in spelled]))
+        count = max(2, round(length / STREAMS / mean))
         chain = np.empty((count, STREAMS), np.int64)
         chain[0] = rng.choice(len(self.words), STREAMS, p=self.frequency / self.frequency.sum())
         steps = rng.choice(len(self.chances), (count, STREAMS), p=self.chances)
@@ -83,7 +84,9 @@ def shakespeare(root: Path | str) -> tuple[Tensor, str]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataFileError(f"{path} cannot be read: {error}; it is karpathy/char-rnn's data/tinyshakespeare") from error
+        raise DataFileError(
+            f"{path} cannot be read: {error}; it is karpathy/char-rnn's data/tinyshakespeare"
+        ) from error
     characters = "".join(sorted(set(text)))
     place = {character: code for code, character in enumerate(characters)}
     return torch.tensor([place[character] for character in text]), characters
