@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from paperworks.layers import CosActivation, CosNet, NobleGPT, NobleLinear, add_noble, lr_multiplier_groups
-from paperworks.layers.noble import NONLINEARITIES, ProjectedAttention, noble_layers, noble_overhead
+from paperworks.layers.noble import NONLINEARITIES, ProjectedAttention, branch_shares, noble_layers, noble_overhead
 from paperworks.measure import count_parameters
 
 
@@ -267,7 +267,8 @@ def test_schedules_keep_the_ratios():
 
 
 def gpt2():
-    transformers = pytest.importorskip("transformers")
+    import transformers  # takes a second to load
+
     config = transformers.GPT2Config(
         vocab_size=50, n_positions=16, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
     )
@@ -275,7 +276,8 @@ def gpt2():
 
 
 def vit():
-    transformers = pytest.importorskip("transformers")
+    import transformers  # takes a second to load
+
     config = transformers.ViTConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=8, patch_size=4,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
@@ -374,6 +376,19 @@ def test_gpt2_is_told_of_its_fused_projection_and_keeps_head_and_embeddings():
     told = str(report)
     assert "one branch for a fused projection: transformer.h.0.attn.c_attn" in told
     assert f"{report.overhead.branch_parameters:,} of {count_parameters(model):,} parameters" in told
+
+
+def test_overhead_counts_multiply_adds_and_shares_say_how_loud_branches_are():
+    with torch.device("meta"):
+        made = nn.Sequential(NobleLinear(768, 3072, rank=64))
+    overhead = noble_overhead(made)
+    assert overhead.mac_share == pytest.approx(64 * (768 + 3072 + 64) / (768 * 3072))
+    assert overhead.share == pytest.approx(250_240 / 2_362_368)
+    model, x = nn.Sequential(layer(10, 7)), torch.randn(6, 10, dtype=torch.float64)
+    one = model[0]
+    assert branch_shares(model, x) == {"0": pytest.approx(float(one.branch(x).norm() / one.linear(x).norm()))}
+    one.up.weight.data.zero_()
+    assert branch_shares(model, x) == {"0": 0}
 
 
 def test_fused_branch_is_smaller_than_three():

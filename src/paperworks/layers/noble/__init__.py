@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .convert import NobleReport as NobleReport
     from .convert import ProjectedAttention as ProjectedAttention
     from .convert import add_noble as add_noble
+    from .convert import branch_shares as branch_shares
     from .convert import noble_overhead as noble_overhead
     from .gpt import NobleGPT as NobleGPT
     from .model import NobleLinear as NobleLinear
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "ProjectedAttention": ".convert",
         "add_noble": ".convert",
         "branch_nonlinearity": ".branch",
+        "branch_shares": ".convert",
         "lr_multiplier_groups": ".model",
         "noble_layers": ".model",
         "noble_overhead": ".convert",

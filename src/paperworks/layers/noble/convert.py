@@ -324,3 +324,23 @@ def noble_overhead(model: nn.Module) -> Overhead:
         }
     total = count_parameters(model, trainable_only=False)
     return Overhead(layers, total, sum(layer["branch"] for layer in layers.values()))
+
+
+@torch.no_grad()
+def branch_shares(model: nn.Module, *inputs: Any) -> dict[str, float]:
+    """How loud each branch is: the norm of what it adds over that of what its main layer gives, in `model(*inputs)`."""
+    shares: dict[str, float] = {}
+
+    def watched(name: str) -> Callable[..., None]:
+        def look(layer: NobleLinear, given: tuple[Tensor, ...], _: Tensor) -> None:
+            shares[name] = float(layer.branch(given[0]).norm() / layer.linear(given[0]).norm())
+
+        return look
+
+    handles = [layer.register_forward_hook(watched(name)) for name, layer in noble_layers(model)]
+    try:
+        model(*inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return shares
