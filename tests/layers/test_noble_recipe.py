@@ -34,7 +34,7 @@ def test_learns_scores_and_goes_on_writing(tmp_path):
     count = predict_files(recipe, tmp_path / "m", source, tmp_path / "p.csv")["count"]
     rows = list(csv.reader((tmp_path / "p.csv").open()))
     assert rows[0] == ["window", "first_token", "loss", "perplexity"]
-    assert count == len(rows) - 1 == (60 * len(LINES) - 1) // 16
+    assert count == len(rows) - 1 == (30 * len(LINES) - 1) // 16
     values = np.array(rows[1:], float)
     assert values[:, 1].tolist() == [16 * i + 2 for i in range(count)]
     assert values[:, 2].mean() == pytest.approx(report["metrics"]["test"]["loss"], rel=1e-3)
