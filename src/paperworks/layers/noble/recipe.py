@@ -134,7 +134,7 @@ def pictures(model: NobleGPT, part: Part, description: Mapping[str, Any]) -> lis
             "caption": "mean loss by the number of tokens that the model has seen before",
         }
     ]
-    shares = branch_shares(model, part.rows[[0]][0].to(next(model.parameters()).device))
+    shares = branch_shares(model, part.rows[range(min(4, len(part.rows)))][0].to(next(model.parameters()).device))
     if shares:
         shown.append(
             {
