@@ -1,6 +1,6 @@
 """NOBLE against transformers without branches, at equal steps, time and parameters (arXiv 2603.06492).
 
-Laptop: about 6 CPU-minutes. `paperworks run noble`
+Laptop: about 11 CPU-minutes, 4 of them for Tiny Shakespeare. `paperworks run noble`
 """
 
 import itertools
@@ -16,9 +16,10 @@ from paperworks.lab import Beats, Study, Trial
 from paperworks.measure import count_parameters, match_width
 from paperworks.training import fit
 
+from .convert import branch_shares
 from .gpt import NobleGPT
 from .language import MadeLanguage, Windows, alphabet, encode, read_text, token_file
-from .model import NobleLinear, lr_multiplier_groups, noble_layers
+from .model import NobleLinear, lr_multiplier_groups
 
 STEPS_PUBLISHED = "1.34 to 1.37 times fewer steps to the baseline's best loss, 1.5B parameters (figure 1, caption)"
 TIME_PUBLISHED = "up to 1.22 times faster by the clock (abstract)"
@@ -116,19 +117,7 @@ def train_language_model(t: Trial, vocabulary: int, parts: tuple[Windows, Window
 
 def branch_sizes(t: Trial, net: NobleGPT, x: Tensor) -> None:
     """How large what each branch adds has become beside what its main layer gives."""
-    found: dict[str, float] = {}
-
-    def watched(name: str) -> Callable[..., None]:
-        def look(layer: NobleLinear, inputs: tuple[Tensor], _: Tensor) -> None:
-            found[name] = float(layer.branch(inputs[0]).norm() / layer.linear(inputs[0]).norm())
-
-        return look
-
-    handles = [layer.register_forward_hook(watched(name)) for name, layer in noble_layers(net)]
-    with torch.no_grad():
-        net(x)
-    for handle in handles:
-        handle.remove()
+    found = branch_shares(net, x)
     t.picture(
         "What the branches add after training, as a share of their main layers' outputs",
         "bars",
