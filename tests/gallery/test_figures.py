@@ -138,4 +138,4 @@ def test_a_curve_over_decades_is_logarithmic_but_a_function_of_a_signed_variable
 
 def test_whole_places_have_whole_ticks():
     assert ">1.5<" not in figures.lines({"a": ([1, 2, 3], [5.0, 6.0, 7.0])}, label="l")
-    assert ">0.5<" in figures.lines({"a": ([0.0, 0.3, 1.2], [5.0, 6.0, 7.0])}, label="l")
+    assert ">0.2<" in figures.lines({"a": ([0.0, 0.3, 1.2], [5.0, 6.0, 7.0])}, label="l")

@@ -120,8 +120,10 @@ def lines(
         _scale(axes, "y", values, even=signed)
         if dots:
             _scale(axes, "x", across)
-        elif all(v == int(v) for v in across if math.isfinite(v)):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+        else:
+            _ticks(axes, "x")
+            if all(v == int(v) for v in across if math.isfinite(v)):
+                axes.xaxis.get_major_locator().set_params(integer=True)
         for place, (name, (xs, ys)) in enumerate(series.items()):
             colour = _SERIES[place] if place < SERIES else _MUTED
             order = 3 if place < SERIES else 1
