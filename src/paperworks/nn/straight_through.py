@@ -32,7 +32,7 @@ def _polynomial(x: Tensor, k: float) -> Tensor:
 ESTIMATORS: dict[str, Estimator] = {
     "identity": Estimator(lambda x, k: x, lambda x, k: torch.ones_like(x)),
     "clip": Estimator(lambda x, k: x.clamp(-1, 1), lambda x, k: (x.abs() <= 1).to(x.dtype)),
-    "polynomial": Estimator(_polynomial, lambda x, k: (2 - 2 * x.abs()).clamp_(min=0)),
+    "polynomial": Estimator(_polynomial, lambda x, k: (2 - 2 * x.abs()).clamp(min=0)),
     "tanh": Estimator(lambda x, k: torch.tanh(k * x), lambda x, k: k * (1 - torch.tanh(k * x) ** 2)),
 }
 
@@ -42,7 +42,7 @@ def sign(x: Tensor, of_zero: int = 1) -> Tensor:
     if of_zero not in (0, 1):
         raise ValueError(f"of_zero: 0 or 1, given {of_zero}")
     found = torch.sign(x)
-    return found if of_zero == 0 else found.mul_(2).add_(1).clamp_(-1, 1)
+    return found if of_zero == 0 else found.mul_(2).add_(1).clamp(-1, 1)
 
 
 class _ThroughSign(torch.autograd.Function):

@@ -9,6 +9,7 @@ run in whichever way is fastest and still equal the layer it was made from to th
 Bits are unpacked once, when a layer is first called.
 """
 
+import contextlib
 import copy
 import json
 import os
@@ -27,6 +28,7 @@ from torch.nn import functional as F
 from paperworks.errors import ModelFolderError, PaperworksError
 from paperworks.nn import check_shape
 from paperworks.nn.straight_through import sign
+from paperworks.nn.swap import swap_layers
 
 from .layers import BiPerConv2d, BiPerLinear, binary_layers, binary_weight
 
@@ -166,6 +168,8 @@ class PackedBinary(nn.Module):
             signs, 1.0, 1, *self._unpacked.get("int8", prepare), None, stride, padding, dilation, layer.groups,
             1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+        # oneDNN's is channels last; what follows is to sum in the order that it has in the unpacked network
+        out = out.contiguous() if x.is_contiguous() else out
         return out if fused else self._scaled(out)
 
     def _multiplied(self, x: Tensor) -> Tensor:
@@ -231,9 +235,7 @@ def pack(model: nn.Module, kernel: str = "auto") -> nn.Module:
     if "" in layers:
         return PackedBinary.of(layers[""], kernel)
     packed = copy.deepcopy(model).eval()
-    for name, layer in dict(binary_layers(packed)).items():
-        path, _, leaf = name.rpartition(".")
-        setattr(packed.get_submodule(path), leaf, PackedBinary.of(layer, kernel))
+    swap_layers(packed, (BiPerConv2d, BiPerLinear), lambda _, layer: PackedBinary.of(layer, kernel))  # type: ignore[arg-type]
     return packed
 
 
@@ -281,7 +283,8 @@ def export_binary(model: nn.Module, path: Path | str) -> SizeReport:
         save_model(packed, str(temporary), metadata)
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise PaperworksError(f"{path} cannot be written: {error}; give another place") from error
     bits = sum(m.packed.numel() for m in layers.values())
     distinct = {t.data_ptr(): t.numel() * t.element_size() for t in packed.state_dict().values() if t.numel()}
@@ -321,16 +324,13 @@ def load_binary(path: Path | str, model: nn.Module | None = None, kernel: str = 
         model = kind(**config)
     assert model is not None
     try:
-        for name, entry in json.loads(metadata["layers"]).items():
-            made = PackedBinary(entry["form"], bias=entry["bias"], scale=entry["scale"], kernel=kernel)
-            if not name:
-                model = made
-                continue
-            parent, _, leaf = name.rpartition(".")
-            owner = model.get_submodule(parent)
-            if not isinstance(getattr(owner, leaf), nn.Module):
-                raise AttributeError(name)
-            setattr(owner, leaf, made)
+        made = {name: PackedBinary(entry["form"], bias=entry["bias"], scale=entry["scale"], kernel=kernel)
+                for name, entry in json.loads(metadata["layers"]).items()}  # fmt: skip
+        if "" in made:
+            model = made[""]
+        else:
+            kinds = tuple({type(model.get_submodule(name)) for name in made})
+            swap_layers(model, kinds, lambda name, _: made[name], targets=lambda name, _: name in made)
         load_model(model, str(path), strict=True)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFolderError(f"{path} does not fit the {type(model).__name__}: {error}") from error
