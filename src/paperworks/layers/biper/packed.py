@@ -97,6 +97,7 @@ class PackedBinary(nn.Module):
             raise ValueError(f"kernel {kernel!r}: one of {', '.join(KERNELS)}")
         self.form, self.kernel = dict(form), kernel
         self.conv = "kernel_size" in form
+        self._takes_int8 = kernel != "float" and form["binary_input"] and form.get("padding_mode", "zeros") == "zeros"
         with torch.device("meta"):
             like = _empty_layer(form)
         self.shape = tuple(like.weight.shape)
@@ -124,7 +125,8 @@ class PackedBinary(nn.Module):
         expected = (self.form["in_channels"], "height", "width") if self.conv else (self.form["in_features"],)
         check_shape("x", x, ("...", *expected))
         if self._runs_int8(x):
-            return self._convolved(x) if self.conv else self._multiplied(x)
+            multiply = self._unpacked.get("int8", self._int8_convolution if self.conv else self._int8_product)
+            return multiply(x)
         weight = self._unpacked.get(("float", x.device, x.dtype), lambda: unpack_bits(self.packed, self.shape, x.dtype))
         if self.form["binary_input"]:
             x = sign(x, self.form["sign_of_zero"])
@@ -136,46 +138,56 @@ class PackedBinary(nn.Module):
         return out if self.alpha is None else out * self.alpha
 
     def _runs_int8(self, x: Tensor) -> bool:
-        if self.kernel == "float" or not self.form["binary_input"]:
+        if not self._takes_int8 or x.dtype != torch.float32 or x.device.type != "cpu":
             return False
-        can = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
-        if self.conv:
-            can = can and int8_convolves() and x.ndim == 4 and self.form["padding_mode"] == "zeros"
-        return can and not (torch.is_grad_enabled() and x.requires_grad)
+        if torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
+            return False
+        return not self.conv or (x.ndim == 4 and int8_convolves())
 
-    def _bytes(self, x: Tensor) -> Tensor:
-        """Signs as 0, 1, 2 for -1, 0, +1."""
-        above = torch.ge(x, 0).view(torch.uint8)
-        return above + torch.gt(x, 0).view(torch.uint8) if self.form["sign_of_zero"] == 0 else above << 1
+    def _signs_as_bytes(self) -> Callable[[Tensor], Tensor]:
+        """A function that gives 0, 1, 2 for -1, 0, +1."""
+        zero = torch.zeros(())  # a tensor compares faster than a number
+        ge, gt, add, byte = torch.ge, torch.gt, torch.add, torch.uint8
+        if self.form["sign_of_zero"] == 0:
+            return lambda x: add(ge(x, zero).view(byte), gt(x, zero).view(byte))
 
-    def _convolved(self, x: Tensor) -> Tensor:
-        layer, signs = self._like[0], self._bytes(x)
+        def signs(x: Tensor) -> Tensor:
+            above = ge(x, zero).view(byte)
+            return add(above, above)
+
+        return signs
+
+    def _int8_convolution(self) -> Callable[[Tensor], Tensor]:
+        layer, signs = self._like[0], self._signs_as_bytes()
         pads = layer._pads  # left, right, top, bottom
         even = pads[0] == pads[1] and pads[2] == pads[3] and not layer.border
-        if not even:
-            signs = F.pad(signs, pads, value=1 + int(layer.border))
         padding = [pads[2], pads[0]] if even else [0, 0]
-        stride, dilation = list(layer.stride), list(layer.dilation)
+        stride, dilation, groups = list(layer.stride), list(layer.dilation), layer.groups
         fused = self.bias is None and self.alpha is not None  # the scale rides on the conversion to float
+        scale = self.alpha.flatten().float() if fused else torch.ones(self.shape[0])  # type: ignore[union-attr]
+        zero_points = torch.zeros(self.shape[0], dtype=torch.int32)
+        weight = unpack_bits(self.packed, self.shape, torch.int8)
+        weight = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 1, stride, padding, dilation, groups, None)
+        product, float32 = torch.ops.onednn.qconv2d_pointwise.default, torch.float32
 
-        def prepare() -> tuple[Tensor, ...]:
-            scale = self.alpha.flatten().float() if fused else torch.ones(self.shape[0])  # type: ignore[union-attr]
-            weight = unpack_bits(self.packed, self.shape, torch.int8)
-            ready = torch.ops.onednn.qconv_prepack(weight, scale, 1.0, 1, stride, padding, dilation, layer.groups, None)
-            return ready, scale, torch.zeros(self.shape[0], dtype=torch.int32)
+        def convolve(x: Tensor) -> Tensor:
+            taken = signs(x) if even else F.pad(signs(x), pads, value=1 + int(layer.border))
+            out = product(taken, 1.0, 1, weight, scale, zero_points, None, stride, padding, dilation, groups,
+                          1.0, 0, float32, "none", [], "")  # fmt: skip
+            # oneDNN's is channels last; what follows is to sum in the order that it has in the unpacked network
+            out = out.contiguous() if x.is_contiguous() else out
+            return out if fused else self._scaled(out)
 
-        out = torch.ops.onednn.qconv2d_pointwise(
-            signs, 1.0, 1, *self._unpacked.get("int8", prepare), None, stride, padding, dilation, layer.groups,
-            1.0, 0, torch.float32, "none", [], "",
-        )  # fmt: skip
-        # oneDNN's is channels last; what follows is to sum in the order that it has in the unpacked network
-        out = out.contiguous() if x.is_contiguous() else out
-        return out if fused else self._scaled(out)
+        return convolve
 
-    def _multiplied(self, x: Tensor) -> Tensor:
-        weight = self._unpacked.get("int8", lambda: unpack_bits(self.packed, self.shape, torch.int8).t())
-        signs = (self._bytes(x).view(torch.int8) - 1).reshape(-1, x.shape[-1])
-        return self._scaled(torch._int_mm(signs, weight).to(x.dtype).view(*x.shape[:-1], -1))
+    def _int8_product(self) -> Callable[[Tensor], Tensor]:
+        weight, signs = unpack_bits(self.packed, self.shape, torch.int8).t(), self._signs_as_bytes()
+
+        def multiply(x: Tensor) -> Tensor:
+            taken = (signs(x).view(torch.int8) - 1).reshape(-1, x.shape[-1])
+            return self._scaled(torch._int_mm(taken, weight).to(x.dtype).view(*x.shape[:-1], -1))
+
+        return multiply
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         super()._load_from_state_dict(*args, **kwargs)
