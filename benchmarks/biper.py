@@ -49,10 +49,9 @@ class WrittenOut(nn.Module):
 
     def __init__(self, layer: BiPerConv2d):
         super().__init__()
-        self.weight, self.alpha = (
-            nn.Parameter(layer.weight.detach().clone()),
-            nn.Parameter(layer.alpha.detach().clone()),
-        )  # type: ignore[union-attr]
+        assert layer.alpha is not None
+        self.weight = nn.Parameter(layer.weight.detach().clone())
+        self.alpha = nn.Parameter(layer.alpha.detach().clone())
         self.stride, self.padding, self.freq, self.stage = layer.stride, layer.padding, layer.freq, layer.stage
 
     def forward(self, x: Tensor) -> Tensor:

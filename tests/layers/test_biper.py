@@ -484,6 +484,7 @@ def test_a_strangers_network_is_binarised(name, tmp_path):
         out = output(made, x)
         (out * torch.randn_like(out)).sum().backward()
         for path, layer in binary_layers(made):
+            assert layer.weight.requires_grad
             assert layer.weight.grad is not None, path
             assert float(layer.weight.grad.abs().sum()) > 0, path
 

@@ -61,7 +61,7 @@ class _ThroughSign(torch.autograd.Function):
             ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
         if ctx.estimator == "identity":
             return gradient, None, None, None
         (x,) = ctx.saved_tensors
@@ -83,7 +83,7 @@ class _SquareWave(torch.autograd.Function):
         ctx.save_for_backward(w)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
         (w,) = ctx.saved_tensors
         return gradient * (ctx.omega * torch.cos(ctx.omega * w)), None, None
 
@@ -108,7 +108,7 @@ class _ThroughScaledSign(torch.autograd.Function):
         ctx.save_for_backward(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:  # type: ignore[override]
         (x,) = ctx.saved_tensors
         variance, mean = torch.var_mean(x, ctx.dims, keepdim=True)
         inverse = (variance + ctx.eps).rsqrt()

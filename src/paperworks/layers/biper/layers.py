@@ -83,7 +83,7 @@ class BiPerConv2d(nn.Module):
             raise ValueError(f"border: -1, 0 or 1, given {border}")
         # nn.Conv2d checks these and brings them into form; its weights are never made
         form = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, False,
-                         padding_mode, device="meta")  # fmt: skip
+                         padding_mode, device="meta")  # type: ignore[arg-type]  # fmt: skip
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size, self.stride, self.padding = form.kernel_size, form.stride, form.padding
         self.dilation, self.padding_mode = form.dilation, padding_mode

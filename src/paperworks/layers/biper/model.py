@@ -262,7 +262,8 @@ def biper_resnet20(**changes: Any) -> BiPerResNet:
 @published_size(270_522)
 def biper_resnet20_w1a32(**changes: Any) -> BiPerResNet:
     """The same with real activations and ReLU."""
-    return BiPerResNet(**(dict(binary_input=False) | changes))
+    given: dict[str, Any] = dict(binary_input=False)
+    return BiPerResNet(**(given | changes))
 
 
 def _cifar_resnet18(widths: Sequence[int], changes: Mapping[str, Any]) -> BiPerResNet:

@@ -101,7 +101,7 @@ class PackedBinary(nn.Module):
         with torch.device("meta"):
             like = _empty_layer(form)
         self.shape = tuple(like.weight.shape)
-        self._like = [like]  # in a list, so that it is no submodule
+        self._like: list[Any] = [like]  # in a list, so that it is no submodule
         outputs = self.shape[0]
         self.register_buffer("packed", torch.zeros(-(-like.weight.numel() // 8), dtype=torch.uint8))
         self.register_buffer("alpha", torch.ones(outputs, *[1] * 2 * self.conv) if scale else None)
@@ -158,8 +158,8 @@ class PackedBinary(nn.Module):
         return signs
 
     def _int8_convolution(self) -> Callable[[Tensor], Tensor]:
-        layer, signs = self._like[0], self._signs_as_bytes()
-        pads = layer._pads  # left, right, top, bottom
+        layer: Any = self._like[0]
+        signs, pads = self._signs_as_bytes(), layer._pads  # left, right, top, bottom
         even = pads[0] == pads[1] and pads[2] == pads[3] and not layer.border
         padding = [pads[2], pads[0]] if even else [0, 0]
         stride, dilation, groups = list(layer.stride), list(layer.dilation), layer.groups
@@ -203,7 +203,9 @@ class PackedBinary(nn.Module):
 
 
 def _empty_layer(form: Mapping[str, Any]) -> BiPerConv2d | BiPerLinear:
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in form.items()}
+    arguments: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in form.items()
+    }
     return (BiPerConv2d if "kernel_size" in form else BiPerLinear)(**arguments, scale=False, stage=2)
 
 

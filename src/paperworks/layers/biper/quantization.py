@@ -25,7 +25,7 @@ def sign_error(values: Tensor, kind: str = "relative") -> Tensor:
         kind: `optimal`, QE with the best scale; `relative`, QE over E s^2 (0: signs already, 1/2: Laplace);
             `official`, the mean of |s - sign s| that the authors' script reports.
     """
-    return _of_moments(values.abs().mean(), values.square().mean(), kind)
+    return torch.as_tensor(_of_moments(values.abs().mean(), values.square().mean(), kind))
 
 
 def quantization_error(w: Tensor, freq: float = 20.0, kind: str = "relative") -> Tensor:

@@ -70,12 +70,12 @@ def _conv1d_classes(model: nn.Module) -> tuple[type[nn.Module], ...]:
 def _periodic(layer: nn.Module, freq: float, start: str, stage: int, options: dict[str, Any]) -> nn.Module | None:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
+    trains = weight.requires_grad
     made: BiPerConv2d | BiPerLinear
     if isinstance(layer, nn.Conv2d):
-        made = BiPerConv2d(
-            layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation,
-            layer.groups, bias is not None, layer.padding_mode, freq=freq, stage=stage, **options,
-        )  # type: ignore[arg-type]  # fmt: skip
+        form: Any = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding,
+                     layer.dilation, layer.groups, bias is not None, layer.padding_mode)  # fmt: skip
+        made = BiPerConv2d(*form, freq=freq, stage=stage, **options)
     else:
         if not isinstance(layer, nn.Linear):
             weight = weight.T
@@ -95,4 +95,4 @@ def _periodic(layer: nn.Module, freq: float, start: str, stage: int, options: di
     if made.bias is not None and isinstance(bias, Tensor) and start != "fresh":
         # the bias is added before the scale
         made.bias.copy_(bias / made.alpha.flatten() if start == "matched" and made.alpha is not None else bias)
-    return made.requires_grad_(layer.weight.requires_grad)
+    return made.requires_grad_(trains)
