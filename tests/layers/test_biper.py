@@ -2,11 +2,13 @@
 
 import copy
 import itertools
+import json
 import math
 
 import pytest
 import torch
-from safetensors.torch import load_file, load_model, save_model
+from safetensors import safe_open
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -343,6 +345,13 @@ def test_packing_refuses_what_it_cannot_do(tmp_path):
     (tmp_path / "broken.safetensors").write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelFolderError, match="no readable"):
         load_binary(tmp_path / "broken.safetensors")
+    with safe_open(str(path), framework="pt") as file:
+        told, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    huge = json.dumps(json.loads(told["config"]) | {"num_classes": 10**12})
+    for changed in ({"config": huge}, {"model": "nn"}, {"layers": "{"}, {"config": "[]"}):
+        save_file(tensors, tmp_path / "changed.safetensors", told | changed)
+        with pytest.raises(ModelFolderError):
+            load_binary(tmp_path / "changed.safetensors")
     model.save_pretrained(tmp_path / "plain")
     with pytest.raises(ModelFolderError, match="export_binary"):
         load_binary(tmp_path / "plain" / "model.safetensors")

@@ -142,7 +142,7 @@ class PackedBinary(nn.Module):
             return False
         if torch.compiler.is_compiling() or (x.requires_grad and torch.is_grad_enabled()):
             return False
-        return not self.conv or (x.ndim == 4 and int8_convolves())
+        return int8_convolves() and (not self.conv or x.ndim == 4)
 
     def _signs_as_bytes(self) -> Callable[[Tensor], Tensor]:
         """A function that gives 0, 1, 2 for -1, 0, +1."""
@@ -325,27 +325,46 @@ def load_binary(path: Path | str, model: nn.Module | None = None, kernel: str = 
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise ModelFolderError(f"{path} is no readable safetensors file ({error})") from error
     if metadata.get("format") != FORMAT:
         raise ModelFolderError(f"{path} is not a binary network; export_binary writes them")
-    if model is None:
-        from . import model as networks
-
-        kind, config = getattr(networks, metadata.get("model", ""), None), json.loads(metadata["config"])
-        if kind is None or not isinstance(config, dict):
-            raise ModelFolderError(f"{path} holds a {metadata.get('model')}: give load_binary such a network, as model")
-        model = kind(**config)
-    assert model is not None
+    kind = metadata.get("model", "network") if model is None else type(model).__name__
     try:
-        made = {name: PackedBinary(entry["form"], bias=entry["bias"], scale=entry["scale"], kernel=kernel)
-                for name, entry in json.loads(metadata["layers"]).items()}  # fmt: skip
-        if "" in made:
-            model = made[""]
-        else:
-            kinds = tuple({type(model.get_submodule(name)) for name in made})
-            swap_layers(model, kinds, lambda name, _: made[name], targets=lambda name, _: name in made)
+        forms, config = json.loads(metadata["layers"]), json.loads(metadata["config"])
+        if model is None:
+            build = _networks().get(kind)
+            if build is None or not isinstance(config, dict):
+                raise ModelFolderError(f"{path} holds a {kind}: give load_binary such a network, as model")
+            with torch.device("meta"):  # before any memory is taken
+                described = _with_packed(build(**config), forms, kernel).state_dict()
+            if {name: list(value.shape) for name, value in described.items()} != shapes:
+                raise ValueError("its tensors are not those of the network that it describes")
+            model = build(**config)
+        model = _with_packed(model, forms, kernel)
         load_model(model, str(path), strict=True)
+    except ModelFolderError:
+        raise
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ModelFolderError(f"{path} does not fit the {type(model).__name__}: {error}") from error
+        raise ModelFolderError(f"{path} does not fit the {kind}: {error}") from error
     return model.eval()
+
+
+def _networks() -> dict[str, Any]:
+    from .model import BiPerResNet, BiPerVGG
+
+    return {"BiPerResNet": BiPerResNet, "BiPerVGG": BiPerVGG}
+
+
+def _with_packed(model: nn.Module, forms: Mapping[str, Any], kernel: str) -> nn.Module:
+    """The network with packed layers where `forms` names them, still empty."""
+    made = {
+        name: PackedBinary(entry["form"], bias=entry["bias"], scale=entry["scale"], kernel=kernel)
+        for name, entry in forms.items()
+    }
+    if "" in made:
+        return made[""]
+    kinds = tuple({type(model.get_submodule(name)) for name in made})
+    swap_layers(model, kinds, lambda name, _: made[name], targets=lambda name, _: name in made)
+    return model
