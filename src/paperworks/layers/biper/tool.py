@@ -23,11 +23,7 @@ def pack_binary(
     folder: Annotated[Path, typer.Argument(metavar="MODEL", help="A folder that `paperworks fit biper` wrote.")],
     out: Annotated[Path | None, typer.Option(help="The file; default: MODEL/packed.safetensors.")] = None,
 ) -> dict[str, Any]:
-    """Write a fitted binary network with one bit a weight, read it back, and compare with the original.
-
-    Raises:
-        PaperworksError: the folder holds no network of this paper.
-    """
+    """Write a fitted binary network with one bit a weight, read it back, and compare with the original."""
     stored = read_recipe(folder)
     if stored["slug"] != recipe.slug:
         raise PaperworksError(f"{folder} holds a {stored['slug']}; give a folder that `paperworks fit biper` wrote")
