@@ -360,6 +360,7 @@ def plain_text(folder):
 FILES = {
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
+    "biper": photos,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,
