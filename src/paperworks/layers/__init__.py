@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from .mip import HyperNetwork as HyperNetwork
     from .mip import QuantileNetwork as QuantileNetwork
     from .mip import hypernetize as hypernetize
+    from .noble import CosActivation as CosActivation
+    from .noble import CosNet as CosNet
+    from .noble import NobleGPT as NobleGPT
+    from .noble import NobleLinear as NobleLinear
+    from .noble import add_noble as add_noble
+    from .noble import lr_multiplier_groups as lr_multiplier_groups
+    from .noble import noble_overhead as noble_overhead
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -53,5 +60,12 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "HyperNetwork": ".mip",
         "QuantileNetwork": ".mip",
         "hypernetize": ".mip",
+        "CosActivation": ".noble",
+        "CosNet": ".noble",
+        "NobleGPT": ".noble",
+        "NobleLinear": ".noble",
+        "add_noble": ".noble",
+        "lr_multiplier_groups": ".noble",
+        "noble_overhead": ".noble",
     },
 )
