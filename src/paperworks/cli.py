@@ -1,5 +1,6 @@
 """The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
 
+import errno
 import json
 import os
 import sys
@@ -185,7 +186,7 @@ def run(
     settings: Settings = [],  # noqa: B006 (typer reads the default once)
     study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Root folder of real data sets.")] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device; default cuda where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device, for studies that use one; default cuda.")] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")
     ] = False,
@@ -258,13 +259,28 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
         seconds = sum(trial["cpu_seconds"] for trial in report.trials)
         console.print(f"{len(report.trials)} trials, {seconds:.0f} CPU-seconds in all.", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed (study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}); all others are "
-            f"kept and are not run again:\n{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, options["settings"])
     return report.result
+
+
+def _tell_failures(report: Any, settings: dict[str, Any]) -> None:
+    """Each failure once with its traceback; where the user gave settings, only what they led to."""
+    alike: dict[str, list[str]] = {}
+    for failure in report.failures:
+        told = failure["traceback"].strip()
+        place = f"study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}"
+        alike.setdefault(told.splitlines()[-1] if settings else told, []).append(place)
+    given = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    for told, places in alike.items():
+        where = places[0] + (f", and {len(places) - 1} more" if len(places) > 1 else "")
+        if settings:
+            print(
+                f"error: {where}: with {given} a trial fails: {told}; change the setting. "
+                f"Tracebacks: {report.folder / 'result.json'}",
+                file=sys.stderr,
+            )
+        else:
+            print(f"A trial failed ({where}); all others are kept and are not run again:\n{told}", file=sys.stderr)
 
 
 def _record_tuning(paper: Any, report: Any) -> None:
@@ -461,6 +477,7 @@ def compare(
 
     wing = comparing.find_wing(field)
     known = comparing.known_settings(wing, task)
+    given = parse_settings(settings, known)
     with _Progress(quiet=as_json) as progress:
         report = comparing.compare(
             wing,
@@ -471,7 +488,7 @@ def compare(
             budget=budget,
             seeds=seeds,
             jobs=jobs,
-            settings=parse_settings(settings, known),
+            settings=given,
             device=device,
             fresh=fresh,
             on=on,
@@ -494,12 +511,7 @@ def compare(
         for why, names in reasons.items():
             console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed ({failure['arm']}, seed {failure['seed']}); all others are kept and are not run again:\n"
-            f"{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, given)
     if report.failures:
         raise typer.Exit(1)
 
@@ -583,6 +595,9 @@ def doctor(as_json: AsJson = False) -> None:
         print(f"{mark}{finding['name']}: {finding['found']}" + (f"  ->  {finding['do']}" if finding["do"] else ""))
 
 
+_MENDABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+
+
 def main() -> None:
     """Entry point: what the user can mend is told in one message, with exit status 2."""
     try:
@@ -590,11 +605,16 @@ def main() -> None:
     except PaperworksError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        if error.errno not in _MENDABLE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\nStopped. Finished trials and checkpoints are kept: run the same command to go on.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from paperworks.nn.pretrained import CONFIG, WEIGHTS, read_config
 
 from .batches import Batches
 from .checkpoint import Checkpoint
+from .device import usable_device
 from .fit import fit
 
 RECIPE, UNFINISHED = "recipe.json", "unfinished.json"
@@ -127,7 +128,7 @@ def fit_files(
             f"{recipe.slug} has no setting '{unknown[0]}'; there are {', '.join(sorted(recipe.settings))}"
         )
     _check_common(chosen)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     main = int(os.environ.get("RANK", "0")) == 0
     data = recipe.read(source, chosen, None)
     assert data.train is not None
@@ -374,7 +375,7 @@ def predict_files(
     stored = read_recipe(folder)
     read_config(folder / CONFIG)
     model_class = recipe.model if isinstance(recipe.model, type) else recipe.model(stored["data"])
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     model = model_class.from_pretrained(folder, map_location=device)
     try:
         data = recipe.read(source, {**recipe.settings, **stored["settings"]}, stored["data"])
