@@ -179,6 +179,12 @@ def test_fit_leaves_a_report_beside_the_model(call):
     assert "report.html" in out
     status, out, _ = call("predict", "model", "pairs.npz", "--out", "out.npz")
     assert status == 0
+    for told in (page, Path("model/README.md").read_text()):
+        assert "--out predictions.npz" in told
+    assert "pictured" not in report
+    status, out, _ = call("predict", "model", "pairs.npz")
+    assert status == 0
+    assert Path("predictions.npz").is_file()
 
 
 def test_failed_trial_ends_in_status_1(call, tmp_path):

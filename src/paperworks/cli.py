@@ -393,7 +393,11 @@ def fit(
     if int(os.environ.get("RANK", "0")) == 0:  # under accelerate launch, rank 0 alone prints and writes
         pages.write_fit_report(report, found.card, source, page)
     if as_json:
-        shown = {name: value for name, value in report.items() if name not in ("curves", "pictures", "pictured")}
+        shown = {
+            name: value
+            for name, value in report.items()
+            if name not in ("curves", "pictures", "pictured", "predictions")
+        }
         print(json.dumps(shown | {"report": str(page)}))
         return
     for part, metrics in report["metrics"].items():
@@ -405,7 +409,9 @@ def fit(
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that fit wrote.")],
     source: Annotated[Path, typer.Argument(metavar="FILES", help="Data in the layout the model was fitted on.")],
-    out: Annotated[Path, typer.Option("--out", help="Where predictions go.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where predictions go; default: predictions.csv, or .npz for arrays.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     as_json: AsJson = False,
 ) -> None:

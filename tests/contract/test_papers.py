@@ -376,7 +376,7 @@ def test_paper_serves_own_files_or_is_a_tool(slug):
 
 @pytest.mark.parametrize("slug", WITH_RECIPE)
 @pytest.mark.slow
-def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+def test_recipe_fits_predicts_and_loads(slug, tmp_path, monkeypatch):
     from paperworks.gallery import figures, write_fit_report
     from paperworks.training.recipe import fit_files, predict_files
 
@@ -398,6 +398,11 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     out = tmp_path / f"predictions{suffix}"
     assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0
     first = out.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    unnamed = predict_files(recipe, tmp_path / "model", source)["path"]  # what the model card and the report say to run
+    assert Path(unnamed).stat().st_size
+    assert f"--out {unnamed}" in (tmp_path / "model" / "README.md").read_text()
+    assert f"--out {unnamed}" in page
     predict_files(recipe, tmp_path / "model", source, out)
     assert suffix == ".npz" or out.read_bytes() == first
     saved = json.loads((tmp_path / "model" / "recipe.json").read_text())

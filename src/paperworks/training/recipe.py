@@ -80,6 +80,7 @@ class Recipe:
         loss: `(model, batch) -> scalar`.
         score: `(model, part, description) -> metrics`.
         predict: `(model, data, out) -> count`; writes predictions to `out`.
+        writes: the ending of the file that `predict` writes where the user names none.
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
@@ -95,6 +96,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    writes: str = ".csv"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -184,6 +186,7 @@ def fit_files(
         "steps": fitted.steps,
         "seconds": round(fitted.seconds, 3),
         "settings": chosen,
+        "predictions": f"predictions{recipe.writes}",
         "curves": _curves(fitted.logged),
         "pictures": [],
         "pictured": None,
@@ -340,7 +343,7 @@ Fitted with paperworks {stored["paperworks"]} in {stored["steps"]} steps.
 {table}
 
 ```
-paperworks predict THIS_FOLDER FILES --out predictions
+paperworks predict THIS_FOLDER FILES --out predictions{recipe.writes}
 ```
 
 Settings: `{json.dumps(stored["settings"])}`
@@ -364,14 +367,17 @@ def read_recipe(folder: Path | str) -> dict[str, Any]:
 
 
 def predict_files(
-    recipe: Recipe, folder: Path | str, source: Path | str, out: Path | str, *, device: str | None = None
+    recipe: Recipe, folder: Path | str, source: Path | str, out: Path | str | None = None, *, device: str | None = None
 ) -> dict[str, Any]:
     """Apply a fitted folder to files and write predictions to `out`; returns `path` and `count`.
+
+    Without `out` they go to a file `predictions`, here, of the recipe's kind.
 
     Raises:
         PaperworksError: a damaged folder, data laid out otherwise than what the model was fitted on, a full disk.
     """
-    folder, source, out = Path(folder), Path(source), Path(out)
+    folder, source = Path(folder), Path(source)
+    out = Path(f"predictions{recipe.writes}" if out is None else out)
     stored = read_recipe(folder)
     read_config(folder / CONFIG)
     model_class = recipe.model if isinstance(recipe.model, type) else recipe.model(stored["data"])
