@@ -142,3 +142,14 @@ def test_a_series_keeps_its_colour_whatever_else_is_drawn():
         assert "var(--series-1)" not in chart
     both = figures.lines({"third": ([0, 1], [1, 2]), "first": ([0, 1], [2, 1])}, label="l", colours=places)
     assert {"var(--series-1)", "var(--series-3)"} <= set(re.findall(r"var\(--series-\d\)", both))
+
+
+def test_a_curve_over_decades_is_logarithmic_but_a_function_of_a_signed_variable_is_not():
+    decades = [1e-4, 1e-2, 1.0]
+    assert ">1e−4<" in figures.lines({"a": ([1, 2, 3], decades)}, label="l")
+    assert ">1e−4<" not in figures.lines({"a": ([-1, 0, 1], decades)}, label="l")
+
+
+def test_whole_places_have_whole_ticks():
+    assert ">1.5<" not in figures.lines({"a": ([1, 2, 3], [5.0, 6.0, 7.0])}, label="l")
+    assert ">0.2<" in figures.lines({"a": ([0.0, 0.3, 1.2], [5.0, 6.0, 7.0])}, label="l")
