@@ -79,7 +79,10 @@ def test_show(call):
     status, out, _ = call("show", "deeponet", "--json")
     assert status == 0
     assert "{{" not in json.loads(out)["text"]
-    assert "DeepONet" in call("show", "deeponet")[1]
+    told = call("show", "deeponet")[1]
+    assert "DeepONet" in told
+    assert "Measured: " in told
+    assert "headline claims hold" in told
 
 
 @pytest.mark.parametrize(("words", "told"), [

@@ -160,6 +160,7 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
         claims = [f"{verdict['kind']}: {verdict['sentence']}" for verdict in verdicts]
+        claims = [_answer(verdicts), "", *claims] if verdicts else claims
         claims += [f"{verdict['kind']}, on fresh seeds: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
@@ -175,13 +176,25 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
     console.print(f"arXiv {card.arxiv} ({card.year})  field {card.field}  {_plain(card.official or '')}", style="dim")
     console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
     if verdicts:
+        console.print(f"{_plain(_answer(verdicts))}\n")
         console.print(_verdict_table(verdicts))
         if confirmed:
             console.print("\nRepeated on fresh seeds:")
             console.print(_verdict_table(confirmed))
     else:
         console.print(f"No verdict is recorded. Measure one: paperworks run {card.slug}")
+    console.print()
     console.print(Markdown(body))
+
+
+def _answer(verdicts: list[dict[str, Any]]) -> str:
+    """What the report's first screen says: the weakest headline's verdict, and the controls."""
+    from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+
+    lead = overall(verdicts)
+    assert lead is not None
+    parts = (headlines_sentence(verdicts), lead["sentence"], controls_sentence(verdicts))
+    return f"Measured: {lead['status']}. " + " ".join(part for part in parts if part)
 
 
 @app.command()

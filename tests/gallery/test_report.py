@@ -10,7 +10,8 @@ import pytest
 
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
-from paperworks.gallery.report import _places, claim_view, controls_sentence, overall, view
+from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+from paperworks.gallery.report import _places, claim_view, view
 
 
 class Page(HTMLParser):
@@ -209,3 +210,16 @@ def test_published_numbers_say_of_which_study_where_there_are_several(whole):
     assert view(whole, None)["published"][0]["claim"] == verdict["claim"]
     several = {**whole, "studies": [*whole["studies"], {**whole["studies"][0], "name": "another"}]}
     assert view(several, None)["published"][0]["claim"] == f"{verdict['study']}: {verdict['claim']}"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told"),
+    [
+        (["supported"], ""),
+        (["supported", "supported"], "All 2 headline claims hold; the first:"),
+        (["supported", "inconclusive", "not supported"], "1 of 3 headline claims hold; one that does not:"),
+    ],
+)
+def test_headlines_are_counted_where_there_are_several(statuses, told):
+    verdicts = [{"kind": "headline", "status": status} for status in statuses]
+    assert headlines_sentence([*verdicts, {"kind": "control", "status": "not supported"}]) == told

@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from paperworks.lab.results import Recorded
 from paperworks.lab.verdict import EQUAL_WITHIN, number
 
 from . import figures
+from .answer import controls_sentence, headlines_sentence, overall
 from .forest import effect_text, interval_text, needs_text, strip
 from .pages import bytes_text, count_text, markdown, page, plain
 
@@ -44,60 +45,11 @@ def write_report(result: Result, card: Any, path: Path | str, *, home: str | Non
     return path
 
 
-def overall(verdicts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The verdict that answers the paper's claim: of the headline claims the weakest; None where there is none."""
-    found = list(verdicts)
-    headlines = [verdict for verdict in found if verdict["kind"] == "headline"] or found
-    for status in ("not supported", "inconclusive", "supported"):
-        for verdict in headlines:
-            if verdict["status"] == status:
-                return verdict
-    return None
-
-
-def controls_that(verdicts: Iterable[Mapping[str, Any]], status: str) -> list[str]:
-    """The control claims with this verdict; with their study's name where there are several studies."""
-    found = list(verdicts)
-    several = len({verdict.get("study") for verdict in found}) > 1
-    return [
-        (f"{verdict['study']}: " if several else "") + verdict["claim"]
-        for verdict in found
-        if verdict["kind"] == "control" and verdict["status"] == status
-    ]
-
-
-def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
-    """How the method did against what could explain its effect away."""
-    verdicts = list(verdicts)
-    controls = sum(verdict["kind"] == "control" for verdict in verdicts)
-    if not controls:
-        return "No control was measured."
-    failed, open_ = (controls_that(verdicts, status) for status in ("not supported", "inconclusive"))
-    if not failed and not open_:
-        all_of_them = {1: "The control holds.", 2: "Both controls hold."}
-        return all_of_them.get(controls, f"All {controls} controls hold.")
-    told = [f"it fails {_claims(failed)}"] if failed else []
-    told += [f"{_claims(open_)} {'is' if len(open_) == 1 else 'are'} undecided"] if open_ else []
-    text = "; ".join(told)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _claims(claims: Sequence[str]) -> str:
-    """Controls by name where a sentence can carry them, else the first and how many more there are."""
-    named = [f"“{figures.clean(claim, 120)}”" for claim in claims]
-    if len(named) == 1:
-        return f"the control {named[0]}"
-    if len(named) == 2:
-        return f"the controls {named[0]} and {named[1]}"
-    return f"{len(named)} controls, among them {named[0]}"
-
-
 def view(result: Result, card: Any) -> dict[str, Any]:
     """Everything the template shows."""
     verdicts = list(result.get("verdicts") or [])
     lead = overall(verdicts)
     first = sorted(verdicts, key=lambda v: (v is not lead, ORDER.get(v["kind"], 3)))[:FIRST_SCREEN]
-    headlines = [verdict for verdict in verdicts if verdict["kind"] == "headline"]
     text = json.dumps(result, ensure_ascii=False)
     trials, studies = list(result.get("trials") or []), list(result.get("studies") or [])
     named = _named(studies, verdicts)
@@ -107,9 +59,7 @@ def view(result: Result, card: Any) -> dict[str, Any]:
         "result": result,
         "lead": lead,
         "controls": controls_sentence(verdicts) if verdicts else "",
-        "others": len(headlines) - 1 if lead is not None else 0,
-        "held": sum(verdict["status"] == "supported" for verdict in headlines),
-        "headlines": len(headlines),
+        "headlines": headlines_sentence(verdicts),
         "first": [claim_view(verdict) for verdict in first],
         "unshown": len(verdicts) - len(first),
         "claims": [claim_view(verdict) for verdict in verdicts],
