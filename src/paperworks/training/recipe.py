@@ -392,10 +392,30 @@ def predict_files(
     model = model_class.from_pretrained(folder, map_location=device)
     try:
         data = recipe.read(source, {**recipe.settings, **stored["settings"]}, stored["data"])
+        count = _predicted(recipe, model, data, out)
+    except (PaperworksError, OSError, MemoryError):
+        raise
     except KeyError as error:
         raise ModelFolderError(f"{folder / RECIPE} lacks {error} in 'data'; fit the model again") from error
+    except Exception as error:  # a description that was tampered with may fail in any way
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelFolderError(
+            f"{folder / RECIPE} does not fit this model and this data ({told}); fit the model again"
+        ) from error
+    return {"path": str(out), "count": count}
+
+
+def _predicted(recipe: Recipe, model: nn.Module, data: UserData, out: Path) -> int:
+    """Write predictions whole or not at all: earlier ones outlive a failure."""
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with torch.inference_mode():
-            count = recipe.predict(model, data, out)
-    return {"path": str(out), "count": count}
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as beside:
+            try:
+                with torch.inference_mode():
+                    count = recipe.predict(model, data, Path(beside) / out.name)
+            except PaperworksError as error:
+                error.args = tuple(str(part).replace(f"{Path(beside)}{os.sep}", "") for part in error.args)
+                raise
+            for path in Path(beside).iterdir():
+                os.replace(path, out.parent / path.name)
+    return count
