@@ -493,6 +493,9 @@ def compare(
             reasons.setdefault(item["why"], []).append(item["model"])
         for why, names in reasons.items():
             console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
+        for entry in report.result["comparison"]["models"]:
+            for place, why in entry["refused"].items():
+                console.print(f"{_plain(entry['model'])} refuses {_plain(place)}: {_plain(why)}", style="dim")
         print(f"Report: {page.resolve()}")
     for failure in report.failures:
         print(
@@ -526,14 +529,16 @@ def _comparison_table(compared: dict[str, Any]) -> Any:
         ends = f" [dim]({' to '.join(map(number, spread['interval']))})[/]" if spread["interval"] else ""
         return number(spread["mean"]) + ends
 
-    places = list(dict.fromkeys(place for entry in compared["models"] for place in entry["elsewhere"]))
+    places = list(dict.fromkeys(p for e in compared["models"] for p in (*e["elsewhere"], *e["refused"])))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     for name in (_plain(compared["metric"]), "parameters", "training s", "inference ms", *map(_plain, places), "steps"):
         table.add_column(name, justify="right")
     for entry in compared["models"]:
         size = f"{'≠ ' * entry['unequal']}{entry['parameters']:,}"
-        elsewhere = [told(entry["elsewhere"].get(place)) for place in places]
+        elsewhere = [
+            "refuses" if place in entry["refused"] else told(entry["elsewhere"].get(place)) for place in places
+        ]
         timed = [number(entry[name]["mean"]) for name in ("seconds", "inference_ms")]
         table.add_row(_plain(entry["model"]), told(entry["error"]), size, *timed, *elsewhere, f"{entry['steps']:,}")
     return table

@@ -93,7 +93,8 @@ class Model:
         build: `(*, width, **shape) -> nn.Module`, its size growing with `width` (a whole number from 1); raises
             `Unsuitable` for shapes that it cannot take.
         about: one sentence for the table.
-        transfers: whether it claims to work on the task's `elsewhere` without training there; a ValueError refuses.
+        transfers: whether it claims to work on the task's `elsewhere` without training there; a ValueError refuses,
+            and its message is shown.
         widest: the largest width that is tried.
     """
 
@@ -231,7 +232,8 @@ def _trial(comparison: Comparison, task: Task, t: Trial) -> None:
         for place, rows in splits.elsewhere.items() if spec.transfers else ():
             try:
                 there = comparison.score(model, rows)
-            except ValueError:  # how a model refuses a shape
+            except ValueError as refusal:  # how a model refuses a shape
+                t.note(place, str(refusal))
                 continue
             t.row(cell=place, **finished(there))
         if comparison.pictures and t.seed == 0 and not fitted.diverged:
@@ -619,6 +621,7 @@ def _entry(trials, comparison: Comparison, model: str, size: int, equal: str) ->
         "seconds": _typical([t["seconds"] for t in trials]),
         "inference_ms": _typical([metrics["inference_ms"] for _, metrics in here]),
         "elsewhere": {place: _spread(values) for place, values in places.items()},
+        "refused": dict(trials[0].get("notes") or {}),
         "transfers": spec.transfers,
         "front": {},
     }
