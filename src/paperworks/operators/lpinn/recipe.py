@@ -1,14 +1,15 @@
 """A transport equation of the user's solved from their initial condition: `paperworks fit lpinn start.csv --set ...`.
 
 The file brings the state at the start on a periodic grid; the settings bring the equation. Later states in the file are
-never learned from: the solution is scored against them.
+never learned from: the solution is scored against them. Scattered measurements (x, t, u) are learned from: beside a
+start (`--set measurements=FILE`), or in its place, where the file is one of measurements.
 """
 
 import csv
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,16 +24,30 @@ from .model import DIFFUSION, LagrangianPINN
 
 METHODS = ("lagrangian", "eulerian")
 FRAMES = 101  # times that a prediction has where the file names none
+HELD = 0.1  # of the measurements, to validate on
 
 
 class CollocationRows(tuple):
-    """(points, x0, w0), each with rows on axis 0; and `known`, the states (x, t, u) to score against, or None."""
+    """(points, x0, w0), each with rows on axis 0, then measurements (x, t, u); no x0 and w0 where no start is known.
+
+    `known` are the states (x, t, u) to score against and `measured` the measurements, (m, 3), or None.
+    """
 
     known: tuple[Tensor, Tensor, Tensor] | None = None
+    measured: Tensor | None = None
 
 
-def layout(path: Path, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """x (n,), t (m,) or None, u (m, n) or None.
+class Source(NamedTuple):
+    """What a file holds: states u (m, n) at places x (n,) and times t (m,), or scattered measurements (m, 3)."""
+
+    x: np.ndarray
+    t: np.ndarray | None
+    u: np.ndarray | None
+    measured: np.ndarray | None = None
+
+
+def layout(path: Path, settings: Mapping[str, Any]) -> Source:
+    """A file's states or measurements.
 
     Raises:
         DataFileError: says what is missing or does not fit.
@@ -54,6 +69,8 @@ def layout(path: Path, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndar
         t = numeric(path, arrays, "t", 1) if "t" in arrays else None
         if u is not None and u.ndim not in (1, 2):
             raise DataFileError(f"{path}: '{name}' has shape {u.shape}, expected (places,) or (times, places)")
+        if u is not None and t is not None and u.shape == x.shape == t.shape:
+            return Source(x, t, None, np.stack([x, t, u], 1))
         u = u[None] if u is not None and u.ndim == 1 else u
     if u is not None and u.shape[1] != len(x):
         raise DataFileError(f"{path}: {u.shape[1]} values a time, but {len(x)} places in 'x'")
@@ -61,11 +78,11 @@ def layout(path: Path, settings: Mapping[str, Any]) -> tuple[np.ndarray, np.ndar
         raise DataFileError(f"{path}: {len(u)} states need as many times in 't', given {0 if t is None else len(t)}")
     if t is not None and (np.diff(t) <= 0).any():
         raise DataFileError(f"{path}: the times in 't' must increase")
-    return x, t, u
+    return Source(x, t, u)
 
 
-def _table(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Columns x, u, or x, t, u with every place at every time."""
+def _table(path: Path) -> Source:
+    """Columns x, u, or x, t, u: states where every place is there at every time, else measurements."""
     if not path.is_file():
         raise DataFileError(f"{path} does not exist")
     with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -79,15 +96,17 @@ def _table(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None
     u = columns[names.index("u")] if "u" in names else None
     if t is None:
         order = np.argsort(x)
-        return x[order], None, None if u is None else u[order][None]
+        return Source(x[order], None, None if u is None else u[order][None])
     places, times = np.unique(x), np.unique(t)
     if len(places) * len(times) != len(x):
-        raise DataFileError(
-            f"{path}: {len(x)} rows; every one of its {len(places)} places at every one of its {len(times)} times is "
-            f"expected, {len(places) * len(times)} rows"
-        )
+        if u is None:
+            raise DataFileError(
+                f"{path}: {len(x)} rows; every one of its {len(places)} places at every one of its {len(times)} times "
+                f"is expected, {len(places) * len(times)} rows, or a column 'u' that was measured"
+            )
+        return Source(x, t, None, np.stack([x, t, u], 1))
     order = np.lexsort((x, t))
-    return places, times, None if u is None else u[order].reshape(len(times), len(places))
+    return Source(places, times, None if u is None else u[order].reshape(len(times), len(places)))
 
 
 def _numbers(path: Path, rows: Iterable[list[str]], names: list[str]) -> np.ndarray:
@@ -122,24 +141,70 @@ def period_of(path: Path, x: np.ndarray, period: float) -> float:
 
 def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | None) -> UserData:
     """The start as the initial condition, times counted from it; later states only to score against."""
-    x, t, u = layout(path, settings)
-    if saved is None:
-        _check(settings)
-        if u is None:
-            raise DataFileError(f"{path} has no state to start from: expected 'u' beside 'x'")
-        last = 0.0 if t is None else float(t[-1] - t[0])
-        t_max = settings["t_max"] or last or 1.0
-        saved = {
-            "period": period_of(path, x, settings["period"]),
-            "t_start": 0.0 if t is None else float(t[0]),
-            "t_max": float(t_max),
-            "mean": float(u[0].mean()),
-            "method": settings["method"],
-        }
-        parts = [_part(saved, settings, x, t, u, settings["seed"] + which) for which in (0, 1)]
-        return UserData(description=saved, train=parts[0], validation=parts[1])
-    part = None if u is None else _part(saved, settings, x, t, u, settings["seed"] + 1)
-    return UserData(saved, everything=part, extra=(x, t))
+    source = layout(path, settings)
+    measured = source.measured
+    if saved is not None:
+        has_truth = source.u is not None or measured is not None
+        part = _part(saved, settings, source, measured, settings["seed"] + 1) if has_truth else None
+        return UserData(saved, everything=part, extra=source)
+    _check(settings)
+    if settings["measurements"]:
+        measured = _measurements(Path(settings["measurements"]), settings)
+    if source.u is None and measured is None:
+        raise DataFileError(f"{path} has no state to start from: expected 'u' beside 'x'")
+    known = [source.t, None if measured is None else measured[:, 1]]
+    times = np.concatenate([np.atleast_1d(each) for each in known if each is not None] or [np.zeros(1)])
+    t_start = float(times.min() if source.u is None else 0.0 if source.t is None else source.t[0])
+    t_max = settings["t_max"] or float(times.max()) - t_start or 1.0
+    period = settings["period"]
+    if source.u is None and not period:
+        raise DataFileError(
+            f"{path}: {len(source.x)} rows, not every one of its {len(np.unique(source.x))} places at every one of its "
+            f"{len(np.unique(times))} times, are measurements, which do not show the period of x; say --set period=..."
+        )
+    saved = {
+        "period": period_of(path, source.x, period),
+        "t_start": t_start,
+        "t_max": float(t_max),
+        "mean": float(measured[:, 2].mean() if source.u is None else source.u[0].mean()),  # type: ignore[index]
+        "method": settings["method"],
+    }
+    parts = [
+        _part(saved, settings, source, rows, settings["seed"] + which)
+        for which, rows in enumerate(_held_out(measured, saved, settings["seed"]))
+    ]
+    return UserData(description=saved, train=parts[0], validation=parts[1])
+
+
+def _measurements(path: Path, settings: Mapping[str, Any]) -> np.ndarray:
+    """Measurements (m, 3) from a file of their own, a full grid of them too."""
+    source = layout(path, settings)
+    if source.measured is not None:
+        return source.measured
+    if source.t is None or source.u is None:
+        raise DataFileError(f"{path}: measurements have 'x', 't' and 'u'")
+    t, x = np.meshgrid(source.t[: len(source.u)], source.x, indexing="ij")
+    return np.stack([x.ravel(), t.ravel(), source.u.ravel()], 1)
+
+
+def _held_out(measured: np.ndarray | None, d: Mapping[str, Any], seed: int) -> tuple[np.ndarray | None, ...]:
+    """Measurements within the model's times, to train and to validate on.
+
+    Raises:
+        DataFileError: fewer than two are left.
+    """
+    if measured is None:
+        return None, None
+    later = measured[:, 1] - d["t_start"]
+    kept = measured[(later >= -1e-6) & (later <= 1.001 * d["t_max"])]
+    if len(kept) < 2:
+        raise DataFileError(
+            f"{len(kept)} of {len(measured)} measurements lie in the times {d['t_start']:g} to "
+            f"{d['t_start'] + d['t_max']:g}; at least 2 are needed, --set t_max=... widens them"
+        )
+    order = np.random.default_rng(seed).permutation(len(kept))
+    held = max(1, round(HELD * len(kept)))
+    return kept[order[held:]], kept[order[:held]]
 
 
 def _check(s: Mapping[str, Any]) -> None:
@@ -154,19 +219,25 @@ def _check(s: Mapping[str, Any]) -> None:
             raise SettingError(f"setting {name}={s[name]}: a number from 0")
 
 
-def _part(
-    d: Mapping[str, Any], s: Mapping[str, Any], x: np.ndarray, t: np.ndarray | None, u: np.ndarray, seed: int
-) -> Part:
+def _part(d: Mapping[str, Any], s: Mapping[str, Any], source: Source, measured: np.ndarray | None, seed: int) -> Part:
     drawn = torch.Generator().manual_seed(seed % 2**63)
-    points = torch.rand(s["points"], 2, generator=drawn) * torch.tensor([d["period"], d["t_max"]])
-    chosen = torch.randint(len(x), (s["points"],), generator=drawn)
-    places, states = torch.from_numpy(x).float(), torch.from_numpy(np.ascontiguousarray(u)).float()
-    rows = CollocationRows((points, places[chosen], states[0][chosen]))
-    if t is not None and len(u) > 1:
-        later = torch.from_numpy(t - np.float32(d["t_start"])).float()
+    rows = [torch.rand(s["points"], 2, generator=drawn) * torch.tensor([d["period"], d["t_max"]])]
+    places = torch.from_numpy(source.x).float()
+    states = None if source.u is None else torch.from_numpy(np.ascontiguousarray(source.u)).float()
+    if states is not None:
+        chosen = torch.randint(len(places), (s["points"],), generator=drawn)
+        rows += [places[chosen], states[0][chosen]]
+    found = None
+    if measured is not None:
+        found = torch.from_numpy(measured - np.array([0, d["t_start"], 0], measured.dtype)).float()
+        rows.append(found[torch.randint(len(found), (s["points"],), generator=drawn)])
+    part = CollocationRows(rows)
+    part.measured = found
+    if states is not None and source.t is not None and len(states) > 1:
+        later = torch.from_numpy(source.t - np.float32(d["t_start"])).float()
         kept = later <= 1.001 * d["t_max"]
-        rows.known = (places, later[kept], states[kept])
-    return Part(rows, s["points"])
+        part.known = (places, later[kept], states[kept])
+    return Part(part, s["points"])
 
 
 def build(description: Mapping[str, Any], s: Mapping[str, Any]) -> nn.Module:
@@ -180,51 +251,68 @@ def build(description: Mapping[str, Any], s: Mapping[str, Any]) -> nn.Module:
 
 
 def loss(model: nn.Module, batch: Any) -> Tensor:
-    """Mean squares of the residuals and of the error at the start."""
-    return model.loss(*batch)  # type: ignore[operator]
+    """Mean squares of the residuals, of the error at the start and of that at measurements."""
+    points, *start, measured = batch if len(batch) % 2 == 0 else (*batch, None)
+    x0, w0 = start or (points[:0, 0], points[:0, 0])
+    return model.loss(points, x0, w0, measured=measured)  # type: ignore[operator]
 
 
 def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[str, float]:
-    """`loss` on the part's points, `start_error` relative to the spread at the start, `relative_l2` over known states.
+    """`loss` on the part's points, `start_error` relative to the spread at the start, `measured_error` relative to that
+    of the part's measurements (those held out to validate on), `relative_l2` over known states.
 
     An error is relative to the norm of u minus the mean at the start, so that a large mean does not hide it.
     """
     assert isinstance(model, EulerianPINN | LagrangianPINN)
     device = next(model.parameters()).device
-    points, x0, w0 = (tensor[:4096].to(device) for tensor in part.rows)
-    spread = (w0 - description["mean"]).norm().clamp_min(1e-12)
-    start = model.predict(x0, torch.zeros(1, device=device))[0]
-    found = {
-        "loss": float(model.loss(points, x0, w0).detach()),
-        "start_error": float((start - w0).norm() / spread),
-    }
-    if part.rows.known is not None:
-        x, t, u = (tensor.to(device) for tensor in part.rows.known)
-        away = (u - description["mean"]).norm().clamp_min(1e-12)
-        found["relative_l2"] = float((model.predict(x, t) - u).norm() / away)
+    rows: CollocationRows = part.rows
+
+    def relative(guess: Tensor, truth: Tensor) -> float:
+        return float((guess - truth).norm() / (truth - description["mean"]).norm().clamp_min(1e-12))
+
+    with torch.enable_grad():
+        some = tuple(tensor[:4096].to(device) for tensor in rows)
+        found = {"loss": float(loss(model, some).detach())}
+    if len(some) > 2:
+        _, x0, w0, *_ = some
+        found["start_error"] = relative(model.predict(x0, torch.zeros(1, device=device))[0], w0)
+    with torch.no_grad():
+        if rows.measured is not None:
+            measured = rows.measured.to(device)
+            found["measured_error"] = relative(model.values_at(measured[:, :2]), measured[:, 2])
+        if rows.known is not None:
+            x, t, u = (tensor.to(device) for tensor in rows.known)
+            found["relative_l2"] = relative(model.predict(x, t), u)
     return found
 
 
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
-    """Write the solution at the file's places and times: `.npz` with x, t, u (times, places), or a CSV of x, t, u."""
+    """Write the solution at the file's places and times: `.npz` with x, t, u (times, places), or a CSV of x, t, u.
+
+    At measurements' places and times for a file of measurements: x, t and u of one length.
+    """
     assert isinstance(model, EulerianPINN | LagrangianPINN)
-    d, (x, t) = data.description, data.extra
-    t = d["t_start"] + np.linspace(0, d["t_max"], FRAMES, dtype=np.float32) if t is None or len(t) < 2 else t
+    d, source = data.description, data.extra
+    x, t, scattered = source.x, source.t, source.measured is not None
+    if t is None or (len(t) < 2 and not scattered):
+        t = d["t_start"] + np.linspace(0, d["t_max"], FRAMES, dtype=np.float32)
     device = next(model.parameters()).device
-    later = torch.from_numpy(np.asarray(t - d["t_start"], np.float32))
+    places, later = (torch.from_numpy(np.asarray(a, np.float32)).to(device) for a in (x, t - d["t_start"]))
     if later.min() < 0 or later.max() > 1.001 * d["t_max"]:
         raise DataFileError(
-            f"times {t[0]:g} to {t[-1]:g}: the model was fitted from {d['t_start']:g} over {d['t_max']:g}"
+            f"times {t.min():g} to {t.max():g}: the model was fitted from {d['t_start']:g} over {d['t_max']:g}"
         )
-    u = model.predict(torch.from_numpy(x).to(device), later.to(device)).cpu().numpy()
+    with torch.no_grad():
+        found = model.values_at(torch.stack([places, later], 1)) if scattered else model.predict(places, later)
+    u = found.cpu().numpy()
     if out.suffix == ".npz":
         np.savez(out, x=x, t=t, u=u)
     elif out.suffix == ".csv":
+        columns = (x, t, u) if scattered else (np.tile(x, len(t)), np.repeat(t, len(x)), u.ravel())
         with out.open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(["x", "t", "u"])
-            rows.writerows((f"{a:.7g}", f"{at:.7g}", f"{w:.7g}") for at, line in zip(t, u, strict=True)
-                           for a, w in zip(x, line, strict=True))  # fmt: skip
+            rows.writerows([f"{value:.7g}" for value in row] for row in zip(*columns, strict=True))
     else:
         raise DataFileError(f"{out}: the solution goes to .npz or .csv; give --out solution.npz")
     return u.size
@@ -233,8 +321,8 @@ def predict(model: nn.Module, data: UserData, out: Path) -> int:
 recipe = Recipe(
     slug="lpinn",
     settings=dict(equation="burgers", speed=1.0, viscosity=0.01, period=0.0, t_max=0.0, method="lagrangian",
-                  diffusion="eulerian", width=50, depth=4, x_depth=2, trajectory=0, points=65_536, steps=3_000,
-                  batch_size=256, lr=5e-3),
+                  diffusion="eulerian", width=50, depth=4, x_depth=2, trajectory=0, measurements="", points=65_536,
+                  steps=3_000, batch_size=256, lr=5e-3),
     read=read,
     build=build,
     model=lambda description: EulerianPINN if description.get("method") == "eulerian" else LagrangianPINN,
