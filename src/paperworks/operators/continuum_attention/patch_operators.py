@@ -80,13 +80,18 @@ class PatchAttention(nn.Module):
     ) -> Float[Tensor, "height width batch patches d_model"]:
         """Patches of any size; the measure is that of the whole image, read off x."""
         height, width, batch, patches, d_model = x.shape
-        # products with transposed matrices leave patches last, so that what is copied lies in long runs
-        mapped = self.query_key_value.weight @ x.reshape(-1, d_model).mT + self.query_key_value.bias[:, None]
-        q, k, v = mapped.view(3, self.heads, -1, batch, patches).permute(0, 3, 1, 2, 4).contiguous()
+        # batch first and channels before space: then heads and patches are where `attend` wants them, without a copy
+        rows = x.permute(2, 0, 1, 3, 4).reshape(batch, -1, d_model)
+        maps = self.query_key_value.weight.unflatten(0, (3, 1, -1)).expand(3, batch, d_model, d_model)
+        biases = self.query_key_value.bias.view(3, -1, 1)
+        q, k, v = (
+            torch.baddbmm(bias, weight, rows.mT).view(batch, self.heads, -1, patches)
+            for weight, bias in zip(maps, biases, strict=True)
+        )
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(q, k, v, scale_of_scores(height, width, patches), dropout)
-        mixed = mixed.permute(1, 2, 0, 3).reshape(d_model, -1)
-        return F.linear(mixed.mT, self.output.weight, self.output.bias).view(x.shape)
+        mixed = attend(q, k, v, scale_of_scores(height, width, patches), dropout).view(batch, d_model, -1)
+        back = torch.baddbmm(self.output.bias, mixed.mT, self.output.weight.mT.expand(batch, -1, -1))
+        return back.view(batch, height, width, patches, d_model).permute(1, 2, 0, 3, 4)
 
 
 class FourierAttention(nn.Module):
