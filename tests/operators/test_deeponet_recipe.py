@@ -7,7 +7,7 @@ import torch
 
 from paperworks.errors import DataFileError
 from paperworks.operators import DeepONet
-from paperworks.operators.deeponet.recipe import recipe
+from paperworks.operators.deeponet.recipe import build_on_fields, forward_on_fields, recipe
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 
 RNG = np.random.default_rng(0)
@@ -154,6 +154,54 @@ def test_predictions_on_a_grid_keep_its_shape(tmp_path, channel):
     fit_files(recipe, source, tmp_path / "model", settings=SETTINGS)
     predict_files(recipe, tmp_path / "model", source, tmp_path / "out.npz")
     assert np.load(tmp_path / "out.npz")["y"].shape == arrays["y"].shape
+
+
+def pde_file(path, kind):
+    """Small files of the field: a time series of PDEBench, its Darcy flow, a folder of two channels of PDEArena."""
+    series = np.cumsum(RNG.normal(size=(6, 4, 5, 8)), 1).astype("f4")
+    if kind == "series":
+        return write(path / "1D.hdf5", {"tensor": series[:, :, 0], "x-coordinate": np.arange(8.0)})
+    if kind == "darcy":
+        return write(path / "darcy.h5", {"nu": series[:, 0], "tensor": series[:, 1:2]})
+    (path / "arena").mkdir()
+    write(path / "arena" / "NS_train_0.h5", {"train/u": series, "train/vx": series + 1})
+    return path / "arena"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "shape"),
+    [
+        ("series", {"relative_l2", "rollout_relative_l2"}, {"tensor": (6, 4, 8)}),
+        ("darcy", {"relative_l2"}, {"tensor": (6, 1, 5, 8), "nu": (6, 5, 8)}),
+        ("arena", {"relative_l2", "rollout_relative_l2"}, {"train/u": (6, 4, 5, 8), "train/vx": (6, 4, 5, 8)}),
+    ],
+)
+def test_files_of_the_field_are_fitted_and_predicted_in_their_own_layout(tmp_path, kind, told, shape):
+    source = pde_file(tmp_path, kind)
+    report = fit_files(recipe, source, tmp_path / "model", settings=SETTINGS, test=source)
+    assert report["metrics"]["test"].keys() == told
+    assert report["pictures"]
+    predict_files(recipe, tmp_path / "model", source, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as out:
+        assert {name: out[name].shape for name in shape} == shape
+
+
+def test_a_net_asked_on_a_grid_is_the_net_asked_at_its_points():
+    torch.manual_seed(0)
+    description = {"in_channels": 2, "out_channels": 3, "space": [4, 5]}
+    net = build_on_fields(description, recipe.settings)
+    x = torch.randn(2, 2, 4, 5)
+    found = forward_on_fields(net, x)
+    at = torch.tensor([[2 / 4, 3 / 5]])
+    torch.testing.assert_close(found[:, :, 2, 3], net(x.flatten(1), at.expand(2, 2)))
+
+
+def test_what_can_be_learned_is_learned_from_a_file_of_the_field(tmp_path):
+    x, (b, c) = np.arange(6) / 6, RNG.normal(size=(2, 60, 1, 1))
+    a = (b * np.sin(2 * np.pi * x) + c * x[:, None]).astype("f4")
+    source = write(tmp_path / "darcy.h5", {"nu": a, "tensor": (a[:, ::-1] * 2 + 1)[:, None]})
+    settings = {**SETTINGS, "steps": 300, "width": 48, "depth": 1, "lr": 0.01}
+    assert fit_files(recipe, source, tmp_path / "model", settings=settings)["metrics"]["train"]["relative_l2"] < 0.5
 
 
 def broken_with(**changes):
