@@ -113,10 +113,8 @@ def _trajectory(path: Path, which: int, frame_time: float) -> tuple[np.ndarray, 
     if not 0 <= which < len(files):
         raise SettingError(f"setting trajectory={which}: {path} holds {len(files)}, from 0 to {len(files) - 1}")
     data = files.read([which])
-    start = None if data.inputs is None else data.inputs[0]
-    states = data.fields[0, :, 0] if files.has_fields else start
-    if start is not None and len(states) == 1:  # the state that a map is given, not what it is asked for
-        states = start
+    given = data.inputs if files.times == 1 else None  # the state of a map, not what it is asked for
+    states = data.fields[0, :, 0] if given is None else given[0]
     t = files.t.numpy() if len(states) > 1 else None
     if t is not None and files.layout.t is None:
         if not 0 < frame_time < math.inf:
