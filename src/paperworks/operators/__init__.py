@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .nn_to_no import discretization_report as discretization_report
     from .nn_to_no import set_quadrature as set_quadrature
     from .nn_to_no import to_operator as to_operator
+    from .on_grid import DeepONetOnGrid as DeepONetOnGrid
     from .pde_data import Fields as Fields
     from .pde_data import simulate as simulate
     from .pinn import EulerianPINN as EulerianPINN
@@ -60,6 +61,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "CoordinateEmbedding": ".nn_to_no",
         "DRIFTNet": ".drift_net",
         "DeepONet": ".deeponet",
+        "DeepONetOnGrid": ".on_grid",
         "DifferentialConv": ".nn_to_no",
         "EulerianPINN": ".pinn",
         "FNN": ".deeponet",

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paperworks.nn import check_shape
+from paperworks.nn import Example, Pretrained, check_shape
 
 from .continuum_attention import TransformerNeuralOperator
 from .deeponet import FNN, DeepONet
@@ -23,19 +23,27 @@ def grid_points(size: Sequence[int]) -> Tensor:
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, -2)
 
 
-class DeepONetOnGrid(nn.Module):
+class DeepONetOnGrid(nn.Module, Pretrained, tags=["operator-learning", "arxiv:1910.03193"]):
     """A DeepONet whose sensors and locations are a grid's points; its trunk and branch have `depth` hidden layers."""
 
     points: Tensor
 
-    def __init__(self, in_channels: int, out_channels: int, size: Sequence[int], width: int, depth: int = 2):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        size: Sequence[int],
+        width: int,
+        depth: int = 2,
+        activation: str = "gelu",
+    ):
         super().__init__()
         self.in_channels, self.out_channels, self.size = in_channels, out_channels, tuple(size)
         hidden, features = [width] * depth, width * out_channels
         self.net = DeepONet(
             (in_channels * math.prod(size), *hidden, features),
             (len(size), *hidden, features),
-            activation="gelu",
+            activation=activation,
             num_outputs=out_channels,
         )
         self.register_buffer("points", grid_points(size))
@@ -45,6 +53,11 @@ class DeepONetOnGrid(nn.Module):
         check_shape("u", u, ("batch", self.in_channels, *self.size))
         values = self.net.grid(u.flatten(1), self.points)
         return values.movedim(-1, 1).unflatten(-1, self.size)
+
+    @classmethod
+    def example(cls) -> Example:
+        """Two channels to three on a grid of 4 x 6 points."""
+        return Example(cls(2, 3, (4, 6), 8), (torch.randn(3, 2, 4, 6),))
 
 
 class FNNOnGrid(nn.Module):

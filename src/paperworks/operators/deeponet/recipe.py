@@ -1,4 +1,8 @@
-"""DeepONet on a user's files: function pairs as triples, aligned on shared locations, or on a grid."""
+"""DeepONet on a user's files: function pairs as triples, aligned on shared locations, or on a grid.
+
+Files of fields in the layouts that the wing's other models read (PDEBench, PDEArena, The Well ...) go to a DeepONet
+whose sensors and locations are the grid's points, which steps from frame to frame as those models do.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +14,9 @@ from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
 from paperworks.operators.field_pictures import sample_pictures, spectrum_picture
-from paperworks.training.arrays import numeric, read_arrays
+from paperworks.operators.field_recipe import field_recipe
+from paperworks.operators.on_grid import DeepONetOnGrid
+from paperworks.training.arrays import KINDS, numeric, read_arrays
 from paperworks.training.recipe import Part, Recipe, UserData
 
 from .model import DeepONet
@@ -100,8 +106,27 @@ def _on_grid(
     return "grid", u.reshape(len(u), -1), x, flat
 
 
+def holds_fields(path: Path) -> bool:
+    """Whether a file is one of the field's own layouts, and none of `layout`'s."""
+    if path.is_dir() or path.suffix.lower() not in KINDS:
+        return path.exists()
+    names: set[str] = set()
+    if path.suffix.lower() != ".npz" and path.is_file():
+        import h5py
+
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:  # before anything is read: such files are large
+                names = set(file)
+    names = names or set(read_arrays(path))
+    if names & {"X_train0", "X_test0", "x", "nu"}:
+        return False
+    return "u" not in names or ("s" not in names and bool(names & {"a", "v"}))
+
+
 def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | None) -> UserData:
     """Arrays to normalised tensors; the last part of the functions is kept for validation when fitting."""
+    if (saved is None and holds_fields(path)) or (saved is not None and "kind" in saved):
+        return of_fields.read(path, settings, saved)
     arrays = read_arrays(path)
     kind, u, x, s = layout(path, arrays)
     if saved is None:
@@ -141,8 +166,11 @@ def _part(d: Mapping[str, Any], kind: str, u: np.ndarray, x: np.ndarray, s: np.n
 
 
 def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
-    """A DeepONet of the data's sensors and dimensions."""
+    """A DeepONet of the data's sensors and dimensions, or of the grid of its fields."""
     width, depth = settings["width"], settings["depth"]
+    if "kind" in description:
+        sizes = (description["in_channels"], description["out_channels"], description["space"])
+        return DeepONetOnGrid(*sizes, width, depth, settings["activation"])
     branch = [description["sensors"], *[width] * depth]
     return DeepONet(branch, [description["dims"], *[width] * depth], activation=settings["activation"])
 
@@ -160,13 +188,17 @@ def values(model: nn.Module, part: Part) -> Tensor:
 
 
 def loss(model: nn.Module, batch: Any) -> Tensor:
-    """Mean squared error of the normalised values."""
+    """Mean squared error of the normalised values; of fields the mean relative L2 error."""
+    if isinstance(model, DeepONetOnGrid):
+        return of_fields.loss(model, batch)
     u, x, s = batch
     return (model(u, x) - s).square().mean()
 
 
 def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[str, float]:
     """Mean squared and relative L2 error (mean over functions; over all rows for triples), in the data's units."""
+    if isinstance(model, DeepONetOnGrid):
+        return of_fields.score(model, part, description)
     truth = part.rows.s if isinstance(part.rows, Pairs) else part.rows[2]
     if truth.shape[-1] == 0:
         raise DataFileError("this file has no outputs to score against")
@@ -181,6 +213,9 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
 
 def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Truth and prediction: the function of median error where functions share locations, all values else."""
+    if isinstance(model, DeepONetOnGrid):
+        assert of_fields.pictures is not None
+        return of_fields.pictures(model, part, description)
     scale, shift = description["s_std"], description["s_mean"]
     guess = values(model, part) * scale + shift
     if not isinstance(part.rows, Pairs):
@@ -235,7 +270,9 @@ def _short(values: Tensor) -> list[float]:
 
 
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
-    """Write `.npz` with the predictions in the layout of the input: `y` on a grid, `s` else."""
+    """Write `.npz` with the predictions in the layout of the input: `y` on a grid, `s` else; fields as they came."""
+    if isinstance(model, DeepONetOnGrid):
+        return of_fields.predict(model, data, out)
     assert data.everything is not None
     kind, x, arrays = data.extra
     guess = (values(model, data.everything) * data.description["s_std"] + data.description["s_mean"]).numpy()
@@ -251,14 +288,16 @@ def predict(model: nn.Module, data: UserData, out: Path) -> int:
     return len(guess)
 
 
+of_fields = field_recipe("deeponet", DeepONetOnGrid, build)
 recipe = Recipe(
     slug="deeponet",
-    settings=dict(width=64, depth=3, activation="gelu", validation=0.1, steps=3_000, batch_size=1_024, lr=2e-3),
+    settings=dict(width=64, depth=3, activation="gelu", validation=0.1, history=1, steps=3_000, batch_size=1_024,
+                  lr=2e-3),
     read=read,
     build=build,
-    model=DeepONet,
+    model=lambda description: DeepONetOnGrid if "kind" in description else DeepONet,
     loss=loss,
     score=score,
     predict=predict,
     pictures=pictures,
-)
+)  # fmt: skip
