@@ -449,6 +449,7 @@ def compare(
     settings: Settings = [],  # noqa: B006
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep the table in the field's folder.")] = False,
     on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
     runs: Runs = Path("paperworks-runs"),
     as_json: AsJson = False,
@@ -503,6 +504,8 @@ def compare(
             f"{failure['traceback']}",
             file=sys.stderr,
         )
+    if record:
+        print(f"Recorded: {comparing.record(wing, report)}", file=sys.stderr)
     if report.failures:
         raise typer.Exit(1)
 
@@ -552,11 +555,14 @@ def gallery(
 ) -> None:
     """Build the web page of everything measured."""
     from paperworks import gallery as pages
+    from paperworks.lab.comparison import find_wings
+    from paperworks.lab.comparison import recorded as compared
     from paperworks.lab.discover import find_papers
     from paperworks.lab.results import recorded
 
     papers = list(find_papers().values())
-    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build)
+    comparisons = [result for wing in find_wings().values() for result in compared(wing).values()]
+    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build, comparisons)
     print(f"Gallery: {index.resolve()}")
     if serve:
         pages.serve(build, port)

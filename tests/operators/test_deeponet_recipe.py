@@ -226,7 +226,8 @@ HOLE[4, 2] = np.nan
         (broken_with(u=U.astype("U5")), "'u' holds <U5, expected numbers"),
         (dict(x=U, y=U[:9]), "'x' holds 30 functions, 'y' 9"),
         (dict(x=U[0], y=U[0]), r"'x' has shape \(6,\), expected \(functions, ...grid\)"),
-        (dict(inputs=U, outputs=S), "has 'inputs', 'outputs'; expected X_train0"),
+        (dict(inputs=U[:, None], outputs=S), "has inputs but nothing to learn from: expected 'fields' too"),
+        (dict(ours=U, theirs=S), "has 'ours', 'theirs'; expected X_train0"),
         ({**ONE_A_ROW, "y_train": S.reshape(-1, 1)[:9]}, r"'y_train' has shape \(9, 1\).*one location a row"),
     ],
 )
@@ -256,3 +257,43 @@ def test_predictions_go_to_npz_alone(fitted, tmp_path):
     with pytest.raises(DataFileError, match=r"give --out predictions\.npz"):
         predict_files(recipe, fitted[0], source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_time_series_of_the_fields_own_files_are_rolled_out_and_written_back(tmp_path):
+    rng = np.random.default_rng(1)
+    phase, x, t = rng.uniform(0, 6, (12, 1, 1)), np.arange(16) / 16, np.arange(5)[:, None]
+    tensor = np.sin(2 * np.pi * x - 0.3 * t + phase).astype("f4")
+    path = tmp_path / "1D_Advection.hdf5"
+    with h5py.File(path, "w") as file:
+        file["tensor"], file["x-coordinate"], file["t-coordinate"] = tensor, x, np.arange(6.0)
+    settings = {"steps": 300, "batch_size": 16, "width": 32, "depth": 2}
+    report = fit_files(recipe, path, tmp_path / "model", settings=settings, test=path)
+    assert set(report["metrics"]["test"]) == {"relative_l2", "rollout_relative_l2"}
+    assert report["metrics"]["test"]["rollout_relative_l2"] < 0.5
+    assert "Rollout, u" in [picture["title"] for picture in report["pictures"]]
+    assert predict_files(recipe, tmp_path / "model", path, tmp_path / "out.h5")["count"] == 12
+    with h5py.File(tmp_path / "out.h5") as file:
+        found = file["tensor"][:]
+        assert file["t-coordinate"].shape == (6,)
+    assert np.array_equal(found[:, 0], tensor[:, 0])
+    error = np.linalg.norm(found - tensor, axis=2) / np.linalg.norm(tensor, axis=2)
+    assert error[:, 1:].mean() == pytest.approx(report["metrics"]["test"]["rollout_relative_l2"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "written"),
+    [
+        (("coeff", "sol"), (8, 8, 8), "sol"),
+        (("a", "u"), (8, 16), "u"),
+        (("inputs", "fields"), None, "fields"),
+    ],
+)
+def test_pairs_of_other_names_are_fitted_as_fields(tmp_path, names, shape, written):
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=shape or (8, 1, 8, 8)).astype("f4")
+    wanted = given if shape else given[:, None]
+    source = write(tmp_path / "pairs.npz", dict(zip(names, (given, wanted), strict=True)))
+    report = fit_files(recipe, source, tmp_path / "model", settings=SETTINGS)
+    assert set(report["metrics"]["validation"]) == {"relative_l2"}
+    predict_files(recipe, tmp_path / "model", source, tmp_path / "out.npz")
+    assert np.load(tmp_path / "out.npz")[written].shape == wanted.shape

@@ -8,10 +8,14 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from paperworks.errors import DataFileError, PaperworksError, SettingError
+from paperworks.gallery import figures
 from paperworks.operators import EulerianPINN, LagrangianPINN
+from paperworks.operators.field_writing import save_fields
 from paperworks.operators.lpinn.recipe import recipe
+from paperworks.operators.pde_data import Fields
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 
 X = np.linspace(0, 2 * np.pi, 32, endpoint=False, dtype="f4")
@@ -64,6 +68,53 @@ def test_states_over_time_read_alike_from_every_layout(tmp_path):
     with h5py.File(tmp_path / "c.h5", "w") as file:  # PDEBench has one more time than states
         file["tensor"], file["x-coordinate"], file["t-coordinate"] = np.stack([0 * U, U]), X, np.append(T, 1.7)
     same(together, read(tmp_path / "c.h5", trajectory=1))
+
+
+def test_one_of_many_trajectories_reads_alike_from_the_fields_own_layouts(tmp_path):
+    """Evenly spaced places from 0 to 1, where a file does not say where they are."""
+    together = read(npz(tmp_path / "a.npz", x=X / (2 * np.pi), t=T - T[0], u=U))
+    pairs = dict(x=np.stack([0 * U[0], U[0]]), y=np.stack([0 * U, U]), visc=np.array([[0.01]]))  # neuraloperator's
+    same(together, read(npz(tmp_path / "b.npz", **pairs), trajectory=1, frame_time=0.2))
+    save_fields(
+        Fields(
+            torch.from_numpy(U)[None, :, None],
+            (torch.arange(32) / 32,),
+            torch.arange(6) / 5,
+            torch.zeros(1, 0),
+            ("u",),
+            ("periodic",),
+        ),
+        tmp_path / "c.h5",
+    )
+    same(together, read(tmp_path / "c.h5"))
+    given = dict(a=np.stack([U[0]] * 9), u=np.stack([U[1]] * 9))  # a map's pairs: the state that is given
+    same(read(npz(tmp_path / "d.npz", x=X / (2 * np.pi), u=U[0])), read(npz(tmp_path / "e.npz", **given)))
+    savemat(tmp_path / "f.mat", dict(x=X / (2 * np.pi), t=T - T[0], u=U))
+    same(together, read(tmp_path / "f.mat"))
+    with pytest.raises(DataFileError, match=r"6 states and no times; say --set frame_time"):
+        read(tmp_path / "b.npz", trajectory=1)
+    with pytest.raises(SettingError, match=r"trajectory=2: .* holds 2, from 0 to 1"):
+        read(tmp_path / "b.npz", trajectory=2, frame_time=0.2)
+    with pytest.raises(DataFileError, match=r"on 2 axes of space; one quantity on a line"):
+        read(npz(tmp_path / "g.npz", x=np.ones((4, 16, 16)), y=np.ones((4, 16, 16))))
+
+
+def test_pictures_show_the_known_states_the_measurements_and_the_characteristics(tmp_path):
+    start = npz(tmp_path / "a.npz", x=X, t=T, u=U)
+    points, _ = scattered(tmp_path / "points.csv")
+    both = fit_files(recipe, start, tmp_path / "one", settings={**SETTINGS, "measurements": str(points)}, test=start)
+    titles = [picture["title"] for picture in both["pictures"]]
+    assert titles == ["The last state", "Spectrum", "Rollout", "Error as time goes on", "Characteristics"]
+    truth = both["pictures"][0]["series"]["truth"]
+    assert truth == pytest.approx(U[-1].tolist(), rel=1e-3)
+    paths = both["pictures"][-1]["series"]
+    assert len(paths) == 8
+    assert all(path[0] == pytest.approx(2 * math.pi / 8 * i, abs=1e-3) for i, path in enumerate(paths.values()))
+    settings = {**SETTINGS, "method": "eulerian", "period": 2 * math.pi}
+    alone = fit_files(recipe, points, tmp_path / "two", settings=settings, test=points)
+    assert [picture["title"] for picture in alone["pictures"]] == ["The solution", "Measurements"]
+    for picture in (*both["pictures"], *alone["pictures"]):
+        assert "<svg" in figures.picture(picture)
 
 
 def test_later_states_are_never_learned_from(tmp_path):
@@ -123,7 +174,7 @@ def test_measurements_in_place_of_a_start_are_fitted_scored_and_predicted(tmp_pa
 def test_measurements_that_cannot_be_used_are_refused(tmp_path):
     start = npz(tmp_path / "a.npz", x=X, t=T, u=U)
     early, _ = scattered(tmp_path / "early.csv", high=0.4, low=0.1)
-    with pytest.raises(DataFileError, match=r"0 of 200 measurements lie in the times 0\.5 to 1\.5"):
+    with pytest.raises(DataFileError, match=r"0 of 200 measurements lie in the model's times, 0\.5 to 1\.5"):
         read(start, measurements=str(early))
     with pytest.raises(DataFileError, match="measurements have 'x', 't' and 'u'"):
         read(start, measurements=str(npz(tmp_path / "b.npz", x=X, u=U[0])))

@@ -18,14 +18,17 @@ from .report import study_view, table_view
 COSTS = {"parameters": "parameters", "seconds": "seconds of training", "inference_ms": "inference, ms a sample"}
 
 
-def write_comparison(result: Mapping[str, Any], path: Path | str) -> Path:
+def write_comparison(result: Mapping[str, Any], path: Path | str, *, home: str | None = None) -> Path:
     """Write a comparison's page, one self-contained HTML file; the path it was written to.
+
+    Args:
+        home: address of the gallery's index, where the page is part of one.
 
     Raises:
         PaperworksError: the file cannot be written.
     """
     path = Path(path)
-    write_text(path, page("compared.html.j2", **view(result)))
+    write_text(path, page("compared.html.j2", **view(result), home=home))
     return path
 
 

@@ -17,6 +17,8 @@ from typing import Any
 from paperworks.errors import PaperworksError, SettingError
 
 from .discover import find_papers, import_part
+from .files import write_text
+from .results import compact_json, read_json
 from .running import RUNS, Event, Report, run_study
 from .study import BUDGETS, Study, Trial
 from .trials import TrialFailure, run_trial
@@ -430,6 +432,37 @@ def compare(
         "left_out": left_out,
     }
     return report
+
+
+def record(wing: Wing, report: Report) -> Path:
+    """Keep a comparison in the wing's folder, where the gallery finds it; it takes the place of an earlier one.
+
+    Raises:
+        PaperworksError: a smoke run, one with failures, or a folder that cannot be written.
+    """
+    if report.result["budget"] == "smoke":
+        raise PaperworksError("a smoke run only shows that everything runs; --record needs another budget")
+    if report.failures:
+        raise PaperworksError("trials failed and are missing in the table; it is not recorded")
+    compared = report.result["comparison"]
+    path = wing.folder / "results" / f"{Path(compared['task']).stem}-{compared['equal']}.json"
+    write_text(path, compact_json(report.result))
+    return path
+
+
+def recorded(wing: Wing) -> dict[str, dict[str, Any]]:
+    """The comparisons kept in a wing's folder: task-equal -> result.
+
+    Raises:
+        PaperworksError: one of them is damaged.
+    """
+    found = {}
+    for path in sorted((wing.folder / "results").glob("*.json")):
+        result = read_json(path) or {}
+        if not isinstance(result.get("comparison"), dict) or not isinstance(result.get("trials"), list):
+            raise PaperworksError(f"{path} is no comparison; remove it and record it again")
+        found[path.stem] = result
+    return found
 
 
 def known_settings(wing: Wing, task: str | Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 from paperworks.operators.fno import SpectralConv
 
-from .encoder import EncoderLayer
+from .encoder import EncoderLayer, attention_maps, check_heads
 from .patch_fourier import PatchModes, PatchSpectralConv, mix, official_spectral, scale_of_scores, spectral_weight
 
 
@@ -69,11 +69,8 @@ class PatchAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0):
         super().__init__()
-        if heads < 1 or d_model % heads:
-            raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
         self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.output = nn.Linear(d_model, d_model)
+        self.query_key_value, self.output = attention_maps(d_model, heads)
 
     def forward(
         self, x: Float[Tensor, "height width batch patches d_model"]
@@ -104,8 +101,7 @@ class FourierAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, modes: tuple[int, int], dropout: float = 0.0):
         super().__init__()
-        if heads < 1 or d_model % heads:
-            raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
+        check_heads(d_model, heads)
         self.heads, self.modes, self.dropout = heads, modes, dropout
         d_k = d_model // heads
         # (2 m1, m2, real and imaginary, in, query key value, out)

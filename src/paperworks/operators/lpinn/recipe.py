@@ -16,14 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError, SettingError
+from paperworks.training.arrays import KINDS as ARRAY_KINDS
 from paperworks.training.arrays import numeric, read_arrays
 from paperworks.training.recipe import Part, Recipe, UserData
 
+from ..field_files import open_fields
+from ..field_pictures import Picture, error_over_time, rollout_strip, sample_pictures, spectrum_picture
 from ..pinn import EQUATIONS, EulerianPINN
 from .model import DIFFUSION, LagrangianPINN
 
 METHODS = ("lagrangian", "eulerian")
 FRAMES = 101  # times that a prediction has where the file names none
+PATHS = 8  # characteristics in a picture
 HELD = 0.1  # of the measurements, to validate on
 
 
@@ -54,14 +58,9 @@ def layout(path: Path, settings: Mapping[str, Any]) -> Source:
     """
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):
         return _table(path)
-    arrays = read_arrays(path)
-    if "tensor" in arrays and "x-coordinate" in arrays:  # PDEBench: (trajectories, times, places)
-        fields = numeric(path, arrays, "tensor", 3)
-        which = settings["trajectory"]
-        if not 0 <= which < len(fields):
-            raise SettingError(f"setting trajectory={which}: {path} holds {len(fields)}, from 0 to {len(fields) - 1}")
-        x, u = numeric(path, arrays, "x-coordinate", 1), fields[which]
-        t = numeric(path, arrays, "t-coordinate", 1)[: len(u)] if "t-coordinate" in arrays else None
+    arrays = _own_arrays(path)
+    if arrays is None:
+        x, t, u = _trajectory(path, settings["trajectory"], settings["frame_time"])
     else:
         x = numeric(path, arrays, "x", 1)
         name = next((name for name in ("u", "u0") if name in arrays), None)
@@ -79,6 +78,51 @@ def layout(path: Path, settings: Mapping[str, Any]) -> Source:
     if t is not None and (np.diff(t) <= 0).any():
         raise DataFileError(f"{path}: the times in 't' must increase")
     return Source(x, t, u)
+
+
+def _own_arrays(path: Path) -> Mapping[str, np.ndarray] | None:
+    """The arrays of a file with places in a one-dimensional 'x'; None for one of many trajectories."""
+    if path.suffix.lower() not in ARRAY_KINDS:
+        return None
+    if path.suffix.lower() != ".npz" and path.is_file():
+        import h5py
+
+        if h5py.is_hdf5(path):
+            with h5py.File(path, "r") as file:  # before anything is read: files of trajectories are large
+                places = file.get("x")
+                if not isinstance(places, h5py.Dataset) or (places.ndim > 1 and 1 not in places.shape):
+                    return None
+    arrays = read_arrays(path)
+    if path.suffix.lower() == ".mat":  # in which everything has two axes at least
+        arrays = {name: np.atleast_1d(np.squeeze(array)) for name, array in arrays.items()}
+    return arrays if "x" in arrays and arrays["x"].ndim == 1 else None
+
+
+def _trajectory(path: Path, which: int, frame_time: float) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """One sample of the layouts that `open_fields` reads, of one channel on a line: places, times, states."""
+    try:
+        files = open_fields(path)
+    except DataFileError as error:
+        told = f"{path} has no 'x' of one axis beside 'u', and is no file of trajectories either: {error}"
+        raise DataFileError(told) from error
+    if len(files.space) != 1 or len(files.channel_names) != 1:
+        raise DataFileError(
+            f"{path} holds {', '.join(files.channel_names)} on {len(files.space)} axes of space; one quantity on a "
+            "line is expected, such as 'x' and 'u'"
+        )
+    if not 0 <= which < len(files):
+        raise SettingError(f"setting trajectory={which}: {path} holds {len(files)}, from 0 to {len(files) - 1}")
+    data = files.read([which])
+    given = data.inputs if files.times == 1 else None  # the state of a map, not what it is asked for
+    states = data.fields[0, :, 0] if given is None else given[0]
+    t = files.t.numpy() if len(states) > 1 else None
+    if t is not None and files.layout.t is None:
+        if not 0 < frame_time < math.inf:
+            raise DataFileError(
+                f"{path} has {len(states)} states and no times; say --set frame_time=..., the time from one to the next"
+            )
+        t = frame_time * np.arange(len(states), dtype=np.float32)
+    return files.coords[0].numpy(), t, states.numpy()
 
 
 def _table(path: Path) -> Source:
@@ -133,10 +177,14 @@ def period_of(path: Path, x: np.ndarray, period: float) -> float:
         if not (period > 0 and math.isfinite(period)):
             raise SettingError(f"setting period={period}: a number above 0, or 0 to take it from the grid")
         return float(period)
-    steps = np.diff(x.astype(np.float64))
-    if len(x) < 3 or steps.min() <= 0 or steps.max() > 1.01 * steps.min():
+    if not _is_even(x):
         raise DataFileError(f"{path}: 'x' is no even, increasing grid of 3 places or more; say --set period=...")
-    return float(len(x) * steps.mean())
+    return float(len(x) * np.diff(x.astype(np.float64)).mean())
+
+
+def _is_even(x: np.ndarray) -> bool:
+    steps = np.diff(x.astype(np.float64))
+    return len(x) >= 3 and bool(steps.min() > 0 and steps.max() <= 1.01 * steps.min())
 
 
 def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | None) -> UserData:
@@ -145,6 +193,7 @@ def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | Non
     measured = source.measured
     if saved is not None:
         has_truth = source.u is not None or measured is not None
+        measured = None if measured is None else _within(measured, saved, at_least=1)
         part = _part(saved, settings, source, measured, settings["seed"] + 1) if has_truth else None
         return UserData(saved, everything=part, extra=source)
     _check(settings)
@@ -188,23 +237,26 @@ def _measurements(path: Path, settings: Mapping[str, Any]) -> np.ndarray:
 
 
 def _held_out(measured: np.ndarray | None, d: Mapping[str, Any], seed: int) -> tuple[np.ndarray | None, ...]:
-    """Measurements within the model's times, to train and to validate on.
-
-    Raises:
-        DataFileError: fewer than two are left.
-    """
+    """Measurements within the model's times, to train and to validate on; at least two."""
     if measured is None:
         return None, None
-    later = measured[:, 1] - d["t_start"]
-    kept = measured[(later >= -1e-6) & (later <= 1.001 * d["t_max"])]
-    if len(kept) < 2:
-        raise DataFileError(
-            f"{len(kept)} of {len(measured)} measurements lie in the times {d['t_start']:g} to "
-            f"{d['t_start'] + d['t_max']:g}; at least 2 are needed, --set t_max=... widens them"
-        )
+    kept = _within(measured, d, at_least=2)
     order = np.random.default_rng(seed).permutation(len(kept))
     held = max(1, round(HELD * len(kept)))
     return kept[order[held:]], kept[order[:held]]
+
+
+def _within(measured: np.ndarray, d: Mapping[str, Any], at_least: int) -> np.ndarray:
+    """Measurements within the model's times."""
+    later = measured[:, 1] - d["t_start"]
+    kept = measured[(later >= -1e-6) & (later <= 1.001 * d["t_max"])]
+    if len(kept) < at_least:
+        raise DataFileError(
+            f"{len(kept)} of {len(measured)} measurements lie in the model's times, {d['t_start']:g} to "
+            f"{d['t_start'] + d['t_max']:g}; at least {at_least} are needed, and fitting with --set t_max=... widens "
+            "the times"
+        )
+    return kept
 
 
 def _check(s: Mapping[str, Any]) -> None:
@@ -286,6 +338,79 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
     return found
 
 
+def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[Picture]:
+    """The solution: against the known states where there are any, as a map else; measurements; characteristics."""
+    assert isinstance(model, EulerianPINN | LagrangianPINN)
+    device = next(model.parameters()).device
+    rows: CollocationRows = part.rows
+    made: list[Picture] = []
+    if rows.known is not None:
+        x, t, u = rows.known
+        guess = model.predict(x.to(device), t.to(device)).cpu()
+        given, truth, found = (states[None, :, None] for states in (u[:1], u[1:], guess[1:]))
+        made += sample_pictures(given, truth, found, caption="The start, and the last state of the file.")
+        made += [rollout_strip(truth, found), error_over_time(truth, found)]
+        if _is_even(x.numpy()):
+            made.insert(1, spectrum_picture(truth, found))
+        for picture in made[:1]:
+            picture["title"] = "The last state"
+        for picture in made:
+            picture["caption"] = picture["caption"].removeprefix("Row 1: ")
+    else:
+        made.append(_map(model, description))
+    if rows.measured is not None:
+        measured = rows.measured[:400]
+        guess = model.values_at(measured[:, :2].to(device)).cpu()
+        made.append(
+            {
+                "title": "Measurements",
+                "kind": "scatter",
+                "caption": "A perfect model puts them on the diagonal.",
+                "x_label": "measured",
+                "y_label": "predicted",
+                "series": {"places and times": [_short(measured[:, 2]), _short(guess)]},
+            }
+        )
+    if isinstance(model, LagrangianPINN):
+        labels = torch.arange(PATHS, device=device) * (model.period / PATHS)
+        times = torch.linspace(0, model.t_max, 51, device=device)
+        paths = model.characteristics(labels, times).cpu().T
+        made.append(
+            {
+                "title": "Characteristics",
+                "kind": "lines",
+                "caption": "Where the labels go, one line a label: the solution is carried along them, and where two "
+                "meet it has two values at one place.",
+                "x": _short(times.cpu() + description["t_start"]),
+                "x_label": "t",
+                "y_label": "X",
+                "series": {f"from x = {float(path[0]):.3g}": _short(path) for path in paths},
+            }
+        )
+    return made
+
+
+def _map(model: EulerianPINN | LagrangianPINN, description: Mapping[str, Any]) -> Picture:
+    """The solution over one period and all times."""
+    device = next(model.parameters()).device
+    x = torch.arange(64, device=device) * (model.period / 64)
+    u = model.predict(x, torch.linspace(0, model.t_max, 64, device=device)).cpu()
+    start = description["t_start"]
+    return {
+        "title": "The solution",
+        "kind": "images",
+        "caption": f"One period from left to right, t from {start:g} to {start + model.t_max:g} downwards; the file "
+        "has nothing to compare it with.",
+        "images": [[_short(row) for row in u]],
+        "labels": ["prediction"],
+        "columns": 1,
+    }
+
+
+def _short(values: Tensor) -> list[float | None]:
+    return [float(f"{value:.4g}") if math.isfinite(value) else None for value in values.tolist()]
+
+
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
     """Write the solution at the file's places and times: `.npz` with x, t, u (times, places), or a CSV of x, t, u.
 
@@ -321,7 +446,8 @@ def predict(model: nn.Module, data: UserData, out: Path) -> int:
 recipe = Recipe(
     slug="lpinn",
     settings=dict(equation="burgers", speed=1.0, viscosity=0.01, period=0.0, t_max=0.0, method="lagrangian",
-                  diffusion="eulerian", width=50, depth=4, x_depth=2, trajectory=0, measurements="", points=65_536,
+                  diffusion="eulerian", width=50, depth=4, x_depth=2, trajectory=0, frame_time=0.0,
+                  measurements="", points=65_536,
                   steps=3_000, batch_size=256, lr=5e-3),
     read=read,
     build=build,
@@ -329,4 +455,5 @@ recipe = Recipe(
     loss=loss,
     score=score,
     predict=predict,
+    pictures=pictures,
 )  # fmt: skip
