@@ -175,17 +175,6 @@ def test_accuracy_where_the_flow_is_less_viscous(released):
 
 
 @pytest.mark.slow
-def test_accuracy_at_a_tenth_of_the_viscosity_grows_with_the_grid():
-    """Against 256^2 and the fourth-order scheme, which has dropped nothing that the coarse truncation sees."""
-    w = periodic_field(1, 256, amplitude="current")
-    kw = dict(nu=1e-4, interval=10.0, frames=2)
-    truth = resample(solve_vorticity(w, dt=0.02, forcing=fno_forcing(256), scheme="ifrk4", **kw)[:, 1], 32, 2)
-    for size, error in ((64, 2e-4), (128, 3e-5)):
-        last = solve_vorticity(resample(w, size, 2), dt=0.01, forcing=fno_forcing(size), **kw)[:, 1]
-        assert relative(resample(last, 32, 2), truth) < error
-
-
-@pytest.mark.slow
 def test_accuracy_of_the_fourth_order_scheme():
     w = periodic_field(2, 64, amplitude="current")
     kw = dict(nu=1e-3, interval=1.0, frames=2, forcing=fno_forcing(64), scheme="ifrk4")
