@@ -448,7 +448,7 @@ recipe = Recipe(
     settings=dict(equation="burgers", speed=1.0, viscosity=0.01, period=0.0, t_max=0.0, method="lagrangian",
                   diffusion="eulerian", width=50, depth=4, x_depth=2, trajectory=0, frame_time=0.0,
                   measurements="", points=65_536,
-                  steps=3_000, batch_size=256, lr=5e-3),
+                  steps=3_000, batch_size=256, lr=5e-3, clip=1.0),
     read=read,
     build=build,
     model=lambda description: EulerianPINN if description.get("method") == "eulerian" else LagrangianPINN,
