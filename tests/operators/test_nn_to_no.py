@@ -455,6 +455,23 @@ def test_differences_of_the_grid_channels_grow_at_the_seam():
     )
 
 
+@pytest.mark.parametrize(("kernel_size", "base"), [(3, 12), (5, 12), (9, 16)])
+def test_the_resized_unet_takes_every_grid_on_which_its_kernels_stay_odd_and_refuses_the_others(kernel_size, base):
+    net = KernelUNet(
+        width=2, multipliers=(1, 2), kernel_size=kernel_size, n_blocks=1, interpolate=True, base_resolution=base
+    )
+    for points in range(base // 2, 2 * base + 1):
+        half = (kernel_size // 2) * points % base
+        u = torch.randn(1, 1, points, base)
+        if 2 * half < base:
+            assert net(u).shape == u.shape
+        else:
+            with pytest.raises(ValueError, match="u: expected rows and columns"):
+                net(u)
+    with pytest.raises(ValueError, match="kernel_size: an odd number"):
+        KernelUNet(kernel_size=4)
+
+
 def test_a_unet_with_resized_kernels_is_the_unet_on_its_grid():
     torch.manual_seed(0)
     pixel = KernelUNet(width=2, multipliers=(1, 2), kernel_size=3, n_blocks=1)
