@@ -26,6 +26,7 @@ from paperworks.operators.nn_to_no import (
     ball_neighbours,
     fourier_resample,
     grid_coordinates,
+    local_convs,
     rotary,
 )
 from paperworks.operators.nn_to_no.local_convs import fourier_correlation, hat_basis
@@ -442,6 +443,22 @@ def test_local_kernels_make_a_fourier_network_that_refines():
     inside, everywhere = refined(net)
     assert inside[1] < 0.6 * inside[0]
     assert everywhere[1] < 0.8 * everywhere[0]
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate", "reflect"])
+def test_a_large_kernel_on_a_padded_field_is_the_direct_sum(padding_mode, monkeypatch):
+    """Products of Fourier modes, whose wrapping around is cut off, in values and gradients."""
+    layer = LocalIntegralConv(3, 2, 7, 1 / 8, padding_mode=padding_mode).double()  # 13 x 13 taps on 16 points an axis
+    x = torch.randn(2, 3, 16, 14, dtype=torch.float64, requires_grad=True)
+    assert local_convs.large_kernel(layer.kernel((16, 14))[0], (28, 26), 1, (1, 1), worth=15)
+    results = []
+    for fast in (True, False):
+        monkeypatch.setattr(local_convs, "large_kernel", lambda *_, fast=fast, **__: fast)
+        y = layer(x)
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert results[0][0].shape == (2, 2, 16, 14)
+    for ours, direct in zip(*results, strict=True):
+        torch.testing.assert_close(ours, direct)
 
 
 def test_differences_of_the_grid_channels_grow_at_the_seam():
