@@ -7,22 +7,24 @@ agree, a neuron's weights have norm sqrt(D), outputs are the labels. One iterati
     zA = P_A(z),  zB = P_B(2 zA - z),  z <- z + beta (zB - zA),  g <- g + gamma (G / mean G - g)
 
 with G the squared distance of zA and zB at an item and neuron. w and x are kept as w + x and w - x, which P_A only
-scales (see `projections`), in arrays (2, neurons, D, items, restarts): the restarts are what a processor's vectors run
-over, and all sums are over outer axes.
+scales (see `projections`), in arrays (2, layers, neurons, D, items, restarts): restarts are what a processor's vectors
+run over, all sums are over outer axes, and layers of one shape share an array.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from .projections import neuron_factors
-from .wiring import Wiring
+from .wiring import Block, Wiring
 
 INPUTS = ("data", "signs", "one_hot")
+STOPS = ("gap", "accuracy")
+IN_CACHE = 2**18  # numbers in the copies of the restarts that are worked on at once
 
 
 @dataclass
@@ -30,24 +32,38 @@ class State:
     """Where a search stands.
 
     Attributes:
-        edges: a block's w + x and w - x, (2, neurons, D, items, restarts), one array a block.
-        y: node outputs, (nodes, items, restarts).
-        g: weights of the metric, (nodes, items, restarts).
+        edges: w + x and w - x of a group of layers, (2, layers, neurons, D, items, restarts), one array a group.
+        y: node outputs, (nodes, items, restarts), nodes in the problem's order.
+        g: weights of the metric at neurons, (neurons, items, restarts); at inputs they are 1.
     """
 
     edges: list[Tensor]
     y: Tensor
     g: Tensor
 
-    def kept(self, which: Tensor) -> "State":
-        """Only these restarts."""
-        return State([z[..., which].contiguous() for z in self.edges], self.y[..., which].contiguous(),
-                     self.g[..., which].contiguous())  # fmt: skip
-
     @property
     def n_restarts(self) -> int:
         """How many."""
         return self.y.shape[-1]
+
+    def tensors(self) -> list[Tensor]:
+        """All, restarts last."""
+        return [*self.edges, self.y, self.g]
+
+    def kept(self, which: Tensor) -> "State":
+        """Only these restarts."""
+        *edges, y, g = [tensor.index_select(-1, which) for tensor in self.tensors()]
+        return State(edges, y, g)
+
+
+@dataclass
+class _Group:
+    """Layers of one shape: where their neurons stand, whom they see."""
+
+    blocks: list[Block]
+    neurons: slice  # of (neurons, ...), layer after layer
+    senders: Tensor  # (layers * D,) nodes in the problem's order
+    shape: tuple[int, int, int]  # layers, neurons, D
 
 
 class Problem:
@@ -60,6 +76,8 @@ class Problem:
         sigma: the support; the margin of a neuron with D in-edges is sqrt(D / sigma).
         inputs: `data`, or what generated inputs must be: `signs` or `one_hot`.
         exact: see `projections.neuron_factors`.
+        newton_steps: of the margin's projection; default 2 in float32 (4e-5 from the nearest point, and on the margin
+            exactly), 5 in float64.
     """
 
     def __init__(
@@ -90,112 +108,170 @@ class Problem:
         if sigma <= 0:
             raise ValueError(f"sigma: above 0, given {sigma}")
         self.wiring, self.sigma, self.inputs, self.exact = wiring, sigma, inputs, exact
-        self.dtype, self.device, self.newton_steps = dtype, torch.device(device), newton_steps
-        self.n_items = len(y)
-        self.first = 1 + wiring.n_inputs
+        self.dtype, self.device = dtype, torch.device(device)
+        self.newton_steps = newton_steps or (2 if dtype == torch.float32 else None)
+        self.n_items, self.first = len(y), 1 + wiring.n_inputs
+        self._arrange()
         to = dict(dtype=dtype, device=self.device)
-        given = torch.empty(0, len(y)) if x is None else x.T
-        self.data = torch.cat([-torch.ones(1, len(y)), given.cpu().float()])[..., None].to(**to)
+        self.data = -torch.ones(self.first, len(y), 1, **to)
         if x is not None:
             self.data[1:, :, 0] = x.T.to(**to)
         self.labels = y.T[..., None].to(**to)
-        self.outputs = slice(wiring.n_nodes - wiring.n_outputs, None)
-        self.blocks = [
-            (_indices(b.senders, self.device), _indices(b.receivers, self.device), math.sqrt(len(b.senders) / sigma))
-            for b in wiring.blocks
-        ]
+
+    def _arrange(self) -> None:
+        """Order the neurons group by group, and write sums over edges as products with matrices of 0 and 1."""
+        wiring, first = self.wiring, self.first
+        by_shape: dict[tuple[int, int], list[Block]] = {}
+        for block in wiring.blocks:
+            by_shape.setdefault((len(block.receivers), len(block.senders)), []).append(block)
+        ordered = [n for blocks in by_shape.values() for block in blocks for n in block.receivers]
+        self.order = torch.tensor([*range(first), *ordered])
+        place = {node: number for number, node in enumerate(self.order.tolist())}
+        to = dict(dtype=self.dtype, device=self.device)
+        senders, margins, self.groups = [], [], []
+        begin = 0
+        for (neurons, degree), blocks in by_shape.items():
+            count = neurons * len(blocks)
+            seen = [place[sender] for block in blocks for sender in block.senders]
+            places = torch.tensor(seen, device=self.device)
+            self.groups.append(_Group(blocks, slice(begin, begin + count), places, (len(blocks), neurons, degree)))
+            senders += seen
+            margins += [math.sqrt(degree / self.sigma)] * count
+            begin += count
+        n_layers = len(wiring.blocks)
+        self.margin = torch.tensor(margins, **to)[:, None, None]
+        self.spread = torch.zeros(wiring.n_nodes, len(senders), **to)  # senders' places -> nodes
+        self.spread[senders, range(len(senders))] = 1
+        self.spread_layers = torch.zeros(wiring.n_nodes, n_layers, **to)
+        layer = torch.tensor([i for i, b in enumerate(b for g in self.groups for b in g.blocks) for _ in b.senders])
+        self.spread_layers[senders, layer] = 1
+        outputs = [place[node] for node in wiring.outputs]
+        contiguous = outputs == list(range(outputs[0], outputs[0] + len(outputs)))
+        self.outputs: slice | Tensor = (
+            slice(outputs[0], outputs[0] + len(outputs)) if contiguous else torch.tensor(outputs, device=self.device)
+        )
+        hidden = sorted(set(range(first, wiring.n_nodes)) - set(wiring.outputs))
+        self.hidden = torch.tensor([place[node] for node in hidden], dtype=torch.long, device=self.device)
 
     def start(self, seeds: Sequence[int]) -> State:
         """One random start a seed; it depends on that seed alone."""
-        wiring = self.wiring
-        n_edges, n_hidden = len(wiring.edges), wiring.n_nodes - self.first - wiring.n_outputs
-        w, x, y = [], [], []
-        free = n_hidden + (wiring.n_inputs if self.inputs != "data" else 0)
+        wiring, items = self.wiring, self.n_items
+        n_free = len(self.hidden) + (wiring.n_inputs if self.inputs != "data" else 0)
+        sizes = (len(wiring.edges), len(wiring.edges), n_free)
+        drawn = []
         for seed in seeds:
-            drawn = torch.Generator().manual_seed(seed)
-            uniform = [2 * torch.rand(n, self.n_items, generator=drawn) - 1 for n in (n_edges, n_edges, free)]
-            for kept, values in zip((w, x, y), uniform, strict=True):
-                kept.append(values)
-        hidden = torch.stack(y, -1).to(self.data)
-        return self.state(torch.stack(w, -1).to(self.data), torch.stack(x, -1).to(self.data), hidden)
+            generator = torch.Generator().manual_seed(seed)
+            drawn.append([2 * torch.rand(size, items, generator=generator) - 1 for size in sizes])
+        w, x, free = (torch.stack(parts, -1) for parts in zip(*drawn, strict=True))
+        return self.state(w, x, free)
 
     def state(self, w: Tensor, x: Tensor, free: Tensor, g: Tensor | None = None) -> State:
-        """A state of given copies: w, x (edges, items, restarts), outputs of the free nodes (free, items, restarts)."""
+        """A state of given copies: w, x (edges, items, restarts), outputs of generated inputs and hidden neurons
+        (free, items, restarts), metric (neurons, items, restarts), all in the wiring's order."""
+        w, x, free = (tensor.to(dtype=self.dtype, device=self.device) for tensor in (w, x, free))
         count = w.shape[-1]
-        labels = self.labels.expand(-1, -1, count)
-        y = torch.cat([self.data.expand(-1, -1, count), free, labels])
+        y = torch.empty(self.wiring.n_nodes, self.n_items, count, dtype=self.dtype, device=self.device)
+        y[: self.first] = self.data
+        if self.inputs != "data":
+            y[1 : self.first] = free[: self.wiring.n_inputs]
+        y[self.hidden] = free[len(free) - len(self.hidden) :]
+        y[self.outputs] = self.labels.expand(-1, -1, count)
         edges = []
-        for block in self.wiring.blocks:
-            places = _indices(block.edges, self.device)
+        for group in self.groups:
+            places = torch.tensor([block.edges for block in group.blocks], device=self.device)
             edges.append(torch.stack([w[places] + x[places], w[places] - x[places]]))
-        return State(edges, y.contiguous(), torch.ones_like(y) if g is None else g)
+        if g is None:
+            metric = torch.ones(len(y) - self.first, self.n_items, count, dtype=self.dtype, device=self.device)
+        else:
+            metric = g.to(y)[self.order[self.first :].to(self.device) - self.first]
+        return State(edges, y, metric)
 
-    def copies(self, state: State) -> tuple[Tensor, Tensor]:
-        """w and x of a state, (edges, items, restarts), in the wiring's order."""
+    def copies(self, state: State) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """w and x (edges, items, restarts), y (nodes, ...) and g (neurons, ...) of a state, in the wiring's order."""
         shape = (len(self.wiring.edges), self.n_items, state.n_restarts)
         w, x = (torch.empty(shape, dtype=self.dtype, device=self.device) for _ in range(2))
-        for block, z in zip(self.wiring.blocks, state.edges, strict=True):
-            places = _indices(block.edges, self.device)
+        for group, z in zip(self.groups, state.edges, strict=True):
+            places = torch.tensor([block.edges for block in group.blocks], device=self.device)
             w[places], x[places] = (z[0] + z[1]) / 2, (z[0] - z[1]) / 2
-        return w, x
+        y, g = torch.empty_like(state.y), torch.empty_like(state.g)
+        order = self.order.to(self.device)
+        y[order], g[order[self.first :] - self.first] = state.y, state.g
+        return w, x, y, g
 
-    def step(self, state: State, beta: float, gamma: float) -> tuple[State, list[Tensor], Tensor]:
-        """One iteration.
+    def listed(self, weights: Sequence[Tensor]) -> Tensor:
+        """Shared weights as `step` gives them, as a list (edges, restarts) in the wiring's order."""
+        out = torch.empty(len(self.wiring.edges), weights[0].shape[-1], dtype=self.dtype, device=self.device)
+        for group, w in zip(self.groups, weights, strict=True):
+            out[torch.tensor([block.edges for block in group.blocks], device=self.device)] = w
+        return out
+
+    @torch.no_grad()
+    def step(self, state: State, beta: float, gamma: float, room: list[Tensor] | None = None) -> tuple:
+        """One iteration, in place.
+
+        Args:
+            room: tensors like `state.edges` to work in.
 
         Returns:
-            The next state, the agreed weights of each block (neurons, D, restarts), and the gap (restarts,).
+            The shared weights of each group (layers, neurons, D, restarts), the gap (restarts,), and the inputs that
+            agree (inputs, items, restarts), which matter where they are generated.
         """
-        y_a = self._inputs_and_labels(state.y)
-        factors, weights = [], []
-        for z, (_, receivers, margin) in zip(state.edges, self.blocks, strict=True):
-            norms = z.square().sum(2).mul_(0.5)
-            up, down, sign = neuron_factors(
-                norms[0], norms[1], state.y[receivers], margin, self.exact, self.newton_steps
-            )
-            y_a.index_copy_(0, receivers, sign)
-            factors.append(torch.stack([up, down]))
-        y_r = 2 * y_a - state.y
-        total, weight = state.g * y_r, state.g.clone()
-        for z, scale, (senders, receivers, _) in zip(state.edges, factors, self.blocks, strict=True):
-            g = state.g[receivers]
-            reflected = z * ((scale - 0.5) * g).unsqueeze(2)  # g times half the reflection 2 s - 1
-            over_items, over_neurons = reflected.sum(3), reflected.sum(1)
+        first, items, restarts = self.first, self.n_items, state.n_restarts
+        room = [torch.empty_like(z) for z in state.edges] if room is None else room
+        y, g = state.y, state.g
+        norms = torch.empty(2, *g.shape, dtype=g.dtype, device=g.device)
+        for z, work, group in zip(state.edges, room, self.groups, strict=True):
+            torch.mul(z, z, out=work)
+            norms[:, group.neurons] = work.sum(3).flatten(1, 2)
+        factors, sign = neuron_factors(norms, y[first:], self.margin, self.exact, self.newton_steps)
+        y_a = torch.cat([self._inputs(y[:first]), sign])
+        reflected = (factors - 0.5).mul_(g)  # g times half the reflection 2 s - 1
+        weights, to_senders, of_layers = [], [], []
+        for z, work, group in zip(state.edges, room, self.groups, strict=True):
+            shape = (2, *group.shape[:2], 1, items, restarts)
+            torch.mul(z, reflected[:, group.neurons].view(shape), out=work)
+            over_items, over_neurons = work.sum(4), work.sum(2)
             mean = over_items[0] + over_items[1]
-            degree = len(senders)
-            weights.append(mean * (math.sqrt(degree) / torch.linalg.vector_norm(mean, dim=1, keepdim=True)))
-            total.index_add_(0, senders, over_neurons[0] - over_neurons[1])
-            weight.index_add_(0, senders, g.sum(0, keepdim=True).expand(degree, -1, -1))
-        y_b = total / weight
-        y_b[self.outputs] = self.labels
-        gaps = (y_b - y_a).square_()
-        edges = []
-        for z, scale, w, (senders, receivers, _) in zip(state.edges, factors, weights, self.blocks, strict=True):
-            w, v = w.unsqueeze(2), y_b[senders].unsqueeze(0)
-            change = torch.stack([w + v, w - v]).addcmul_(z, scale.unsqueeze(2), value=-1)
-            gaps[receivers] += change.square().sum((0, 2)).mul_(0.5)
-            edges.append(torch.add(z, change, alpha=beta))
-        y = state.y + beta * (y_b - y_a)
-        own = gaps[self.first :]
-        mean_gap = own.mean((0, 1))
-        g = state.g.clone()
-        g[self.first :] += gamma * (own / mean_gap.clamp_min(torch.finfo(own.dtype).tiny) - g[self.first :])
-        return State(edges, y, g), weights, mean_gap.sqrt()
+            scale = mean.square().sum(2, keepdim=True).div_(group.shape[2]).rsqrt_()
+            weights.append(mean.mul_(scale))
+            to_senders.append((over_neurons[0] - over_neurons[1]).flatten(0, 1))
+            of_layers.append(g[group.neurons].view(*group.shape[:2], items, restarts).sum(1))
+        flat = (self.spread.shape[0], items, restarts)
+        total = (self.spread @ torch.cat(to_senders).flatten(1)).view(flat)
+        weight = (self.spread_layers @ torch.cat(of_layers).flatten(1)).view(flat)
+        y_r = 2 * y_a - y
+        total[:first] += y_r[:first]
+        weight[:first] += 1
+        total[first:].addcmul_(y_r[first:], g)
+        weight[first:] += g
+        y_b = total.div_(weight)
+        y_b[self.outputs] = self.labels.expand(-1, -1, restarts)
+        change = y_b - y_a
+        gaps = change[first:].square()
+        y.add_(change, alpha=beta)
+        for z, work, w, group in zip(state.edges, room, weights, self.groups, strict=True):
+            layers, neurons, degree = group.shape
+            w, v = w.unsqueeze(3), y_b.index_select(0, group.senders).view(layers, 1, degree, items, restarts)
+            torch.add(w, v, out=work[0])
+            torch.sub(w, v, out=work[1])
+            shape = (2, layers, neurons, 1, items, restarts)
+            work.addcmul_(z, factors[:, group.neurons].view(shape), value=-1)
+            z.add_(work, alpha=beta)
+            gaps[group.neurons] += work.mul_(work).sum((0, 3)).flatten(0, 1).mul_(0.5)
+        mean_gap = gaps.mean((0, 1))
+        # At an exact solution the mean is 0, and so is every gap: g then tends to 0, and not to 0 / 0.
+        g.mul_(1 - gamma).addcmul_(gaps, gamma / mean_gap.clamp(min=torch.finfo(gaps.dtype).tiny))
+        return weights, mean_gap.sqrt(), y_b[1:first]
 
-    def _inputs_and_labels(self, y: Tensor) -> Tensor:
-        """P_A at the inputs; neurons are filled in later."""
-        y_a = torch.empty_like(y)
+    def _inputs(self, y: Tensor) -> Tensor:
+        """P_A at the constant and the inputs."""
         if self.inputs == "data":
-            y_a[: self.first] = self.data
-            return y_a
-        y_a[0] = -1
-        found = y[1 : self.first]
-        if self.inputs == "signs":
-            y_a[1 : self.first] = torch.where(found < 0, -1.0, 1.0)
-        else:
-            best = found.argmax(0, keepdim=True)
-            y_a[1 : self.first] = torch.full_like(found, -1).scatter_(0, best, 1.0)
-        return y_a
+            return self.data.expand_as(y)
+        return torch.cat([-torch.ones_like(y[:1]), generated(y[1:], self.inputs)])
 
 
-def _indices(values: Any, device: torch.device) -> Tensor:
-    return torch.tensor(values, dtype=torch.long, device=device)
+def generated(y: Tensor, inputs: str) -> Tensor:
+    """Generated inputs: the nearest signs, or the nearest vector with a single 1 among -1, over axis 0."""
+    if inputs == "signs":
+        return y.ge(0).to(y).mul_(2).sub_(1)
+    return torch.full_like(y, -1).scatter_(0, y.argmax(0, keepdim=True), 1.0)
