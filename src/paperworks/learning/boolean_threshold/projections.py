@@ -11,7 +11,7 @@ the last bit of a double. Whatever is left of the root, 1 - u is taken as A t / 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,27 @@ from torch import Tensor
 NEWTON_STEPS = {torch.float32: 3, torch.float64: 5}
 
 
-def margin_factors(near: Tensor, far: Tensor, steps: int | None = None) -> tuple[Tensor, Tensor]:
+class Room:
+    """Memory for intermediate results, kept from call to call: on a CPU, fresh pages cost more than the arithmetic."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Tensor] = {}
+
+    def like(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of this name, with anything in it, shaped like another one."""
+        return self.of(name, tensor.shape, tensor)
+
+    def of(self, name: str, shape: Sequence[int], like: Tensor) -> Tensor:
+        """A tensor of this name and shape, of the type and on the device of another one."""
+        kept = self.kept.get(name)
+        if kept is None or kept.shape != tuple(shape):
+            kept = self.kept[name] = torch.empty(tuple(shape), dtype=like.dtype, device=like.device)
+        return kept
+
+
+def margin_factors(
+    near: Tensor, far: Tensor, steps: int | None = None, room: Room | None = None
+) -> tuple[Tensor, Tensor]:
     """What w + x and w - x are divided by so that w.x rises to c > 0: 1 - u and 1 + u, both 1 where it is there.
 
     No element is treated by a condition of its own: where w.x >= c the root is at t <= 1, and both are held at 1.
@@ -28,12 +48,14 @@ def margin_factors(near: Tensor, far: Tensor, steps: int | None = None) -> tuple
         near: |w + x|^2 / 4c, above 0.
         far: |w - x|^2 / 4c, so that (near - far) c = w.x.
         steps: of Newton's method; default: as many as the type can tell.
+        room: the results lie in it, and are overwritten by the next call.
     """
-    rise = near.sqrt()
-    inverse = (far + 1).rsqrt_()
-    reach = rise * inverse
-    bend = inverse.square_().mul_(far).mul_(reach)
-    t = (bend - reach).add_(2).div_(bend.add_(1))
+    room = room or Room()
+    rise = torch.sqrt(near, out=room.like("rise", near))
+    inverse = torch.add(far, 1, out=room.like("inverse", near)).rsqrt_()
+    reach = torch.mul(rise, inverse, out=room.like("reach", near))
+    bend = torch.mul(inverse, inverse, out=room.like("bend", near)).mul_(far).mul_(reach)
+    t = torch.sub(bend, reach, out=room.like("t", near)).add_(2).div_(bend.add_(1))
     for _ in range((NEWTON_STEPS.get(near.dtype, 3) if steps is None else steps) - 1):
         inverse = torch.addcmul(far, t, t, out=inverse).rsqrt_()
         torch.mul(rise, t, out=reach).mul_(inverse)
@@ -83,7 +105,12 @@ def _bisected(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
 
 
 def neuron_factors(
-    norms: Tensor, y: Tensor, margin: float | Tensor, exact: bool = False, steps: int | None = None
+    norms: Tensor,
+    y: Tensor,
+    margin: float | Tensor,
+    exact: bool = False,
+    steps: int | None = None,
+    room: Room | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The projection of a neuron to y in {-1, 1}, y (w.x) >= margin, from its squared norms alone.
 
@@ -95,25 +122,27 @@ def neuron_factors(
         margin: above 0, broadcast to y.
         exact: compare both outputs always. False: where y and w.x have one sign, that sign is kept, as the authors'
             code does; it is not always the nearest.
+        room: the results lie in it, and are overwritten by the next call.
 
     Returns:
         What w + x and w - x are multiplied by, (2, ...), and the new y.
     """
-    near = norms * (0.25 / margin)
-    near.clamp_(min=torch.finfo(near.dtype).tiny)
-    far = near.flip(0)
-    first, second = margin_factors(near, far, steps)  # of y = 1, and of y = -1
+    room = room or Room()
+    near, far = room.like("near", norms), room.like("far", norms)
+    torch.mul(norms, 0.25 / margin, out=near).clamp_(min=torch.finfo(near.dtype).tiny)
+    far[0], far[1] = near[1], near[0]
+    first, second = margin_factors(near, far, steps, room)  # of y = 1, and of y = -1
     first.reciprocal_(), second.reciprocal_()
-    cost = (first - 1).square_().mul_(near).addcmul_((second - 1).square_(), far)  # in units of 2 margin
-    merit = (cost[1] - cost[0]).mul_(margin).add_(y, alpha=2)  # half of: cost of y = -1 less cost of y = 1
+    cost = torch.sub(first, 1, out=room.like("cost", near)).square_().mul_(near)
+    cost.addcmul_(torch.sub(second, 1, out=near).square_(), far)  # squared distances in units of 2 margin
+    up = torch.sub(cost[1], cost[0], out=room.like("up", y)).mul_(margin).add_(y, alpha=2)  # half what y = 1 saves
     if not exact:
-        same = (norms[0] - norms[1]).mul_(y).gt_(0)
-        merit.addcmul_(same, y, value=1e30)
-    up = merit.gt_(0)
-    factors = torch.empty_like(norms)
-    torch.lerp(second[1], first[0], up, out=factors[0])
-    torch.lerp(first[1], second[0], up, out=factors[1])
-    return factors, up.mul(2).sub_(1)
+        same = torch.sub(norms[0], norms[1], out=far[0]).mul_(y).gt_(0)
+        up.addcmul_(same, y, value=1e30)
+    up.gt_(0)
+    torch.lerp(second[1], first[0], up, out=cost[0])
+    torch.lerp(first[1], second[0], up, out=cost[1])
+    return cost, up.mul_(2).sub_(1)
 
 
 def project_boolean_threshold(

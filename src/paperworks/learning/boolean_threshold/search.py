@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from .projections import neuron_factors
+from .projections import Room, neuron_factors
 from .wiring import Block, Wiring
 
 INPUTS = ("data", "signs", "one_hot")
@@ -206,58 +206,68 @@ class Problem:
         return out
 
     @torch.no_grad()
-    def step(self, state: State, beta: float, gamma: float, room: list[Tensor] | None = None) -> tuple:
+    def step(
+        self, state: State, beta: float, gamma: float, room: Room | None = None
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
         """One iteration, in place.
-
-        Args:
-            room: tensors like `state.edges` to work in.
 
         Returns:
             The shared weights of each group (layers, neurons, D, restarts), the gap (restarts,), and the inputs that
-            agree (inputs, items, restarts), which matter where they are generated.
+            agree (inputs, items, restarts), which matter where they are generated. They lie in `room`.
         """
+        room = room or Room()
         first, items, restarts = self.first, self.n_items, state.n_restarts
-        room = [torch.empty_like(z) for z in state.edges] if room is None else room
         y, g = state.y, state.g
-        norms = torch.empty(2, *g.shape, dtype=g.dtype, device=g.device)
-        for z, work, group in zip(state.edges, room, self.groups, strict=True):
-            torch.mul(z, z, out=work)
-            norms[:, group.neurons] = work.sum(3).flatten(1, 2)
-        factors, sign = neuron_factors(norms, y[first:], self.margin, self.exact, self.newton_steps)
-        y_a = torch.cat([self._inputs(y[:first]), sign])
-        reflected = (factors - 0.5).mul_(g)  # g times half the reflection 2 s - 1
-        weights, to_senders, of_layers = [], [], []
-        for z, work, group in zip(state.edges, room, self.groups, strict=True):
-            shape = (2, *group.shape[:2], 1, items, restarts)
-            torch.mul(z, reflected[:, group.neurons].view(shape), out=work)
-            over_items, over_neurons = work.sum(4), work.sum(2)
-            mean = over_items[0] + over_items[1]
-            scale = mean.square().sum(2, keepdim=True).div_(group.shape[2]).rsqrt_()
-            weights.append(mean.mul_(scale))
-            to_senders.append((over_neurons[0] - over_neurons[1]).flatten(0, 1))
-            of_layers.append(g[group.neurons].view(*group.shape[:2], items, restarts).sum(1))
-        flat = (self.spread.shape[0], items, restarts)
-        total = (self.spread @ torch.cat(to_senders).flatten(1)).view(flat)
-        weight = (self.spread_layers @ torch.cat(of_layers).flatten(1)).view(flat)
-        y_r = 2 * y_a - y
-        total[:first] += y_r[:first]
-        weight[:first] += 1
-        total[first:].addcmul_(y_r[first:], g)
-        weight[first:] += g
-        y_b = total.div_(weight)
-        y_b[self.outputs] = self.labels.expand(-1, -1, restarts)
-        change = y_b - y_a
-        gaps = change[first:].square()
-        y.add_(change, alpha=beta)
-        for z, work, w, group in zip(state.edges, room, weights, self.groups, strict=True):
+        work = [room.like(f"edges {number}", z) for number, z in enumerate(state.edges)]
+        norms = room.of("norms", (2, *g.shape), g)
+        for z, copies, group in zip(state.edges, work, self.groups, strict=True):
+            layers, neurons, _ = group.shape
+            torch.mul(z, z, out=copies)
+            torch.sum(copies, 3, out=norms[:, group.neurons].view(2, layers, neurons, items, restarts))
+        factors, sign = neuron_factors(norms, y[first:], self.margin, self.exact, self.newton_steps, room)
+        y_a = room.like("y_a", y)
+        y_a[:first], y_a[first:] = self._inputs(y[:first]), sign
+        reflected = torch.sub(factors, 0.5, out=norms).mul_(g)  # g times half the reflection 2 s - 1
+        senders = room.of("senders", (self.spread.shape[1], items, restarts), y)
+        of_layers = room.of("layers", (self.spread_layers.shape[1], items, restarts), y)
+        weights, edge, layer = [], 0, 0
+        for number, (z, copies, group) in enumerate(zip(state.edges, work, self.groups, strict=True)):
             layers, neurons, degree = group.shape
-            w, v = w.unsqueeze(3), y_b.index_select(0, group.senders).view(layers, 1, degree, items, restarts)
-            torch.add(w, v, out=work[0])
-            torch.sub(w, v, out=work[1])
-            shape = (2, layers, neurons, 1, items, restarts)
-            work.addcmul_(z, factors[:, group.neurons].view(shape), value=-1)
-            z.add_(work, alpha=beta)
-            both = work.mul_(work).sum(3).flatten(1, 2)  # over two axes that are no neighbours at once it is 20 x slower
+            torch.mul(z, reflected[:, group.neurons].view(2, layers, neurons, 1, items, restarts), out=copies)
+            over_items = torch.sum(copies, 4, out=room.of(f"i {number}", (2, *group.shape, restarts), y))
+            over_neurons = torch.sum(copies, 2, out=room.of(f"n {number}", (2, layers, degree, items, restarts), y))
+            w = over_items[0].add_(over_items[1])
+            w.mul_(torch.mul(w, w, out=over_items[1]).sum(2, keepdim=True).div_(degree).rsqrt_())
+            weights.append(w)
+            seen = senders[edge : edge + layers * degree].view(layers, degree, items, restarts)
+            torch.sub(over_neurons[0], over_neurons[1], out=seen)
+            metric = g[group.neurons].view(layers, neurons, items, restarts)
+            torch.sum(metric, 1, out=of_layers[layer : layer + layers])
+            edge, layer = edge + layers * degree, layer + layers
+        y_b, weight = room.like("y_b", y), room.like("weight", y)
+        torch.mm(self.spread, senders.flatten(1), out=y_b.flatten(1))
+        torch.mm(self.spread_layers, of_layers.flatten(1), out=weight.flatten(1))
+        y_r = torch.sub(y_a, y, out=room.like("y_r", y)).add_(y_a)
+        y_b[:first] += y_r[:first]
+        weight[:first] += 1
+        y_b[first:].addcmul_(y_r[first:], g)
+        weight[first:] += g
+        y_b.div_(weight)
+        y_b[self.outputs] = self.labels.expand(-1, -1, restarts)
+        change = torch.sub(y_b, y_a, out=y_r)
+        gaps = torch.mul(change[first:], change[first:], out=room.like("gaps", g))
+        y.add_(change, alpha=beta)
+        for number, (z, copies, w, group) in enumerate(zip(state.edges, work, weights, self.groups, strict=True)):
+            layers, neurons, degree = group.shape
+            v = room.of(f"v {number}", (layers * degree, items, restarts), y)
+            torch.index_select(y_b, 0, group.senders, out=v)
+            v = v.view(layers, 1, degree, items, restarts)
+            torch.add(w.unsqueeze(3), v, out=copies[0])
+            torch.sub(w.unsqueeze(3), v, out=copies[1])
+            scale = factors[:, group.neurons].view(2, layers, neurons, 1, items, restarts)
+            z.add_(copies.addcmul_(z, scale, value=-1), alpha=beta)
+            both = norms[:, group.neurons]  # summed over two axes that are no neighbours at once it is 20 times slower
+            torch.sum(copies.mul_(copies), 3, out=both.view(2, layers, neurons, items, restarts))
             gaps[group.neurons].add_(both[0], alpha=0.5).add_(both[1], alpha=0.5)
         mean_gap = gaps.mean((0, 1))
         # At an exact solution the mean is 0, and so is every gap: g then tends to 0, and not to 0 / 0.
@@ -369,7 +379,7 @@ def search(
     if not live:
         return []
     state = problem.start([attempt.seed for attempt in live])
-    room = [torch.empty_like(z) for z in state.edges]
+    room = Room()
     smallest = torch.full((slots,), math.inf, dtype=problem.dtype, device=problem.device)
     tick = made = 0
     while live:
@@ -417,7 +427,6 @@ def search(
             if not live:
                 break
             state, smallest = state.kept(stay), smallest[stay]
-            room = [torch.empty_like(z) for z in state.edges]
     return [attempts[seed] for seed in seeds]
 
 
