@@ -4,6 +4,7 @@ Bits are 0 and 1 here; a search takes -1 and 1: `2 * bits - 1`.
 """
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -84,7 +85,7 @@ def random_logic_network(
         return int(torch.randint(0, n, (), generator=generator))
 
     weights: list[Tensor] = []
-    for n_in, n_out in zip(widths[:-1], widths[1:], strict=True):
+    for n_in, n_out in pairwise(widths):
         used: set[int] = set()
         degree = n_in + 1
         for number in range(n_out):

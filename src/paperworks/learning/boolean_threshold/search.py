@@ -336,7 +336,7 @@ class Attempt:
     trace: list[tuple[int, float]] = field(default_factory=list, repr=False)
 
 
-def search(
+def find_networks(
     problem: Problem,
     seeds: Sequence[int],
     *,
@@ -349,6 +349,7 @@ def search(
     trace_every: int = 0,
     classes: bool = False,
     at_once: int | None = None,
+    first_only: bool = False,
     log: Callable[[int, float], None] | None = None,
 ) -> list[Attempt]:
     """Search from one random start a seed; starts that end make room for the next.
@@ -362,6 +363,7 @@ def search(
         check_every: iterations between looks at the accuracy; the best weights seen are kept.
         classes: outputs are classes, one of them 1: accuracy is that of the largest sum.
         at_once: starts worked on side by side; default: as many as fit a processor's cache.
+        first_only: stop at the first solution, and leave the other starts where they stand.
         log: called with the iterations made in all and the smallest gap, at every look.
     """
     if stop not in STOPS:
@@ -410,6 +412,8 @@ def search(
                     attempt.inputs = generated(agreed[:, :, place], problem.inputs).T.contiguous()
             if attempt.solved or place in over:
                 ended.append(place)
+        if first_only and any(attempt.solved for attempt in live):
+            break
         if looking and log:
             log(made, min(lows))
         fill = ended[: len(queue)]
