@@ -81,8 +81,18 @@ def test_two_newton_steps_in_single_precision_are_on_the_margin_and_near_the_nea
     assert ((rough[0] * rough[1]).sum(-1) - 1.29).abs().max() < 1e-5
     below = (w * x).sum(-1) < 1.29
     assert (rough[0] - fine[0])[below].abs().max() < 1e-4
-    first, second = margin_factors(torch.tensor([5.0]), torch.tensor([1.0]))
-    assert (first, second) == (1, 1)  # w.x = 4 c: it is there
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 12])
+def test_what_is_beyond_the_margin_is_left_alone(steps):
+    """Also where Newton's method, left to itself, would run away to the left and come back."""
+    near, far = 10 ** draw(4000), 10 ** draw(4000, seed=1)
+    there = near - far >= 1
+    assert 1000 < there.sum() < 3000
+    first, second = margin_factors(near, far, steps)
+    assert (first[there] == 1).all()
+    assert (second[there] == 1).all()
+    assert (second[~there] > 1).all()
 
 
 @pytest.mark.parametrize("exact", [False, True])

@@ -42,7 +42,7 @@ def margin_factors(
 ) -> tuple[Tensor, Tensor]:
     """What w + x and w - x are divided by so that w.x rises to c > 0: 1 - u and 1 + u, both 1 where it is there.
 
-    No element is treated by a condition of its own: where w.x >= c the root is at t <= 1, and both are held at 1.
+    No element is treated by a condition of its own: where w.x >= c the root is at t <= 1, and t is held at 1 all along.
 
     Args:
         near: |w + x|^2 / 4c, above 0.
@@ -55,14 +55,13 @@ def margin_factors(
     inverse = torch.add(far, 1, out=room.like("inverse", near)).rsqrt_()
     reach = torch.mul(rise, inverse, out=room.like("reach", near))
     bend = torch.mul(inverse, inverse, out=room.like("bend", near)).mul_(far).mul_(reach)
-    t = torch.sub(bend, reach, out=room.like("t", near)).add_(2).div_(bend.add_(1))
+    t = torch.sub(bend, reach, out=room.like("t", near)).add_(2).div_(bend.add_(1)).clamp_(min=1)
     for _ in range((NEWTON_STEPS.get(near.dtype, 3) if steps is None else steps) - 1):
         inverse = torch.addcmul(far, t, t, out=inverse).rsqrt_()
         torch.mul(rise, t, out=reach).mul_(inverse)
         torch.mul(inverse, inverse, out=bend).mul_(far).mul_(reach)
         torch.sub(bend, reach, out=reach).add_(2).mul_(t)
-        t = torch.div(reach, bend.add_(t), out=t)
-    t.clamp_(min=1)
+        torch.div(reach, bend.add_(t), out=t).clamp_(min=1)
     inverse = torch.addcmul(far, t, t, out=inverse).rsqrt_()
     return rise.mul_(t).mul_(inverse).clamp_(max=1), t
 
