@@ -81,7 +81,8 @@ class Recipe:
         predict: `(model, data, out) -> count`; writes predictions to `out`.
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
-            `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+            `title`, `kind` (lines, bars, heatmap, scatter, images or network), `caption` and content, as
+            `Trial.picture` keeps.
     """
 
     slug: str
