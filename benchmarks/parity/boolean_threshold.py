@@ -169,7 +169,7 @@ def main() -> None:
     x, y = multiplier_table(2)
     bits = torch.randint(0, 2, (9, 7), generator=drawn).numpy()
     outs = torch.randint(0, 2, (9, 3), generator=drawn).numpy()
-    analog = torch.rand(9, 4, generator=drawn).mul(1000).round().div(1000).numpy()
+    analog = torch.rand(9, 4, generator=drawn, dtype=torch.float64).mul(1000).round().div(1000).numpy()
     classes = torch.randint(0, 3, (9,), generator=drawn).numpy()
     kept = Path(__file__).parents[2] / "tests" / "learning" / "boolean_threshold_trajectory.json"
     multiplier = Items(x.numpy(), y.numpy(), "boolean", 0)

@@ -556,7 +556,7 @@ def test_files_are_read_as_they_were_written(tmp_path):
         assert (again.outputs == items.outputs).all()
         assert (again.inputs is None) == (items.inputs is None)
         if items.inputs is not None:
-            np.testing.assert_allclose(again.inputs, items.inputs, atol=1e-5)
+            np.testing.assert_allclose(again.inputs, items.inputs, atol=0)
     wiring = Wiring.layered((3, 2, 1))
     write_net(tmp_path / "a.net", wiring, np.arange(11) / 8)
     again, weights = read_net(tmp_path / "a.net")

@@ -94,7 +94,7 @@ def write_dat(path: Path | str, items: Items) -> None:
     lines = [str(len(outputs)), f"{code} {n_in}", f"{items.n_classes or BOOLEAN} {n_out}", ""]
     for row, out in enumerate(outputs):
         if items.inputs is not None:
-            lines.append(" ".join(f"{value:g}" for value in items.inputs[row]))
+            lines.append(" ".join(repr(float(value)).removesuffix(".0") for value in items.inputs[row]))
         lines += [" ".join(str(int(value)) for value in out), ""]
     Path(path).write_text("\n".join(lines) + "\n", encoding="ascii")
 
