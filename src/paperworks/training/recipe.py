@@ -24,7 +24,7 @@ from paperworks.nn.pretrained import CONFIG, WEIGHTS, read_config
 
 from .batches import Batches
 from .checkpoint import Checkpoint
-from .fit import fit
+from .fit import Fitted, fit
 
 RECIPE, UNFINISHED = "recipe.json", "unfinished.json"
 COMMON: dict[str, Any] = {
@@ -83,6 +83,8 @@ class Recipe:
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter, images or network), `caption` and content, as
             `Trial.picture` keeps.
+        train: `(model, data, settings, log) -> Fitted`, a way of fitting without gradients: it leaves its result in the
+            model. None: gradient descent on `loss`.
     """
 
     slug: str
@@ -95,6 +97,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    train: Callable[[Any, UserData, Mapping[str, Any], Callable[..., None] | None], Fitted] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -153,23 +156,26 @@ def fit_files(
     def loss(net: nn.Module, batch: Any) -> torch.Tensor:
         return recipe.loss(net, tuple(tensor.to(device) for tensor in batch))
 
-    fitted = fit(
-        model,
-        loss,
-        batches,
-        steps=steps,
-        lr=chosen["lr"],
-        optimizer=chosen["optimizer"],
-        weight_decay=chosen["weight_decay"],
-        schedule=chosen["schedule"],
-        warmup=chosen["warmup"],
-        clip=chosen["clip"] or None,
-        log=log,
-        checkpoint=Checkpoint(out / "checkpoint.safetensors"),
-        validate=validate if data.validation else None,
-        validate_every=max(1, steps // 10),
-        mixed_precision=None if chosen["mixed_precision"] == "no" else chosen["mixed_precision"],
-    )
+    if recipe.train is not None:
+        fitted = recipe.train(model, data, {**chosen, "steps": steps}, log)
+    else:
+        fitted = fit(
+            model,
+            loss,
+            batches,
+            steps=steps,
+            lr=chosen["lr"],
+            optimizer=chosen["optimizer"],
+            weight_decay=chosen["weight_decay"],
+            schedule=chosen["schedule"],
+            warmup=chosen["warmup"],
+            clip=chosen["clip"] or None,
+            log=log,
+            checkpoint=Checkpoint(out / "checkpoint.safetensors"),
+            validate=validate if data.validation else None,
+            validate_every=max(1, steps // 10),
+            mixed_precision=None if chosen["mixed_precision"] == "no" else chosen["mixed_precision"],
+        )
     if fitted.diverged:
         raise PaperworksError(
             f"training diverged at step {fitted.steps}: try a lower rate, --set lr={chosen['lr'] / 10:g}"
