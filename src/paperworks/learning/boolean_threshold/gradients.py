@@ -53,19 +53,25 @@ def bit_accuracy(sums: Tensor, y: Tensor) -> Tensor:
 
 @dataclass
 class Trained:
-    """What became of the starts.
+    """What became of the starts, judged in one way.
 
     Attributes:
         accuracy: highest share of right bits seen on the items, (starts,).
         layers: the weights at which it was seen.
         steps: at which a start was right in every bit for the first time; 0 if never.
-        seconds: spent training.
     """
 
     accuracy: Tensor
     layers: list[Tensor]
     steps: Tensor
-    seconds: float
+
+    def look(self, step: int, layers: Sequence[Tensor], right: Tensor) -> None:
+        """Keep what is better than before."""
+        better = right >= self.accuracy  # of equals the last: gradients go on widening margins
+        self.accuracy = torch.where(better, right, self.accuracy)
+        self.steps[(right == 1) & (self.steps == 0)] = step
+        for mine, now in zip(self.layers, layers, strict=True):
+            mine[better] = now[better]
 
 
 def train_starts(
@@ -74,30 +80,35 @@ def train_starts(
     y: Tensor,
     *,
     kind: str,
-    binarised: bool = False,
     starts: int,
     steps: int,
     lr: float,
     seed: int,
     check_every: int = 50,
+    stop_when_right: bool = True,
     log: Callable[..., None] | None = None,
-) -> Trained:
-    """Train all starts together until each was right in every bit at a look, or to the last step.
+) -> dict[str, Trained]:
+    """Train all starts together.
 
     Args:
         x, y: (items, inputs) and (items, outputs), -1 and 1.
         kind: `sign` or `tanh`.
-        binarised: judge a tanh network with its hidden neurons replaced by their signs.
         check_every: steps between looks at the accuracy.
+        stop_when_right: stop when each start was right in every bit at a look.
+
+    Returns:
+        The networks as they are, and of tanh networks also as they are with signs for hidden neurons (`binarised`).
     """
     if kind not in KINDS:
         raise ValueError(f"kind: one of {', '.join(KINDS)}, given {kind!r}")
     hidden = straight_through_sign if kind == "sign" else torch.tanh
-    judged = hard if kind == "sign" or binarised else torch.tanh
     layers = [w.requires_grad_() for w in draw_layers(widths, starts, torch.Generator().manual_seed(seed))]
     optimizer = torch.optim.Adam(layers, lr=lr, fused=True)
-    best, first = torch.full((starts,), -1.0, dtype=torch.float64), torch.zeros(starts, dtype=torch.long)
-    kept = [w.detach().clone() for w in layers]
+    judged = {"sign": hard} if kind == "sign" else {"tanh": torch.tanh, "binarised": hard}
+    found = {}
+    for name in judged:
+        never, nothing = torch.zeros(starts, dtype=torch.long), torch.full((starts,), -1.0, dtype=torch.float64)
+        found[name] = Trained(nothing, [w.detach().clone() for w in layers], never)
     began = time.perf_counter()
     for step in range(1, steps + 1):
         # The sum over starts: Adam treats each weight alone, so that starts do not touch each other.
@@ -107,14 +118,11 @@ def train_starts(
         optimizer.step()
         if step % check_every == 0 or step == steps:
             with torch.no_grad():
-                right = bit_accuracy(outputs(layers, x, judged), y)
-                better = right > best
-                best = torch.where(better, right, best)
-                first[(right == 1) & (first == 0)] = step
-                for mine, now in zip(kept, layers, strict=True):
-                    mine[better] = now[better]
+                for name, judge in judged.items():
+                    found[name].look(step, layers, bit_accuracy(outputs(layers, x, judge), y))
             if log:
-                log(step, steps, train_accuracy=float(best.mean()), seconds=time.perf_counter() - began)
-            if bool((first > 0).all()):
+                accuracy = float(found[kind].accuracy.mean())
+                log(step, steps, train_accuracy=accuracy, seconds=time.perf_counter() - began)
+            if stop_when_right and all(bool((trained.steps > 0).all()) for trained in found.values()):
                 break
-    return Trained(best, kept, first, time.perf_counter() - began)
+    return found

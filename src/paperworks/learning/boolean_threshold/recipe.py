@@ -262,8 +262,8 @@ def train(
     if not best.solved:
         warnings.warn(
             f"no start of {settings['restarts']} solved the table in {settings['steps']:,} iterations; the best "
-            "network is kept. More --set steps=, restarts=, hidden=WIDTHS or a larger sigma= may help; several sizes are worth "
-            "a try.",
+            "network is kept. More --set steps=, restarts=, hidden=WIDTHS or a larger sigma= may help; try several "
+            "sizes.",
             stacklevel=2,
         )
     with torch.no_grad():
