@@ -35,7 +35,7 @@ from paperworks.learning.boolean_threshold import (
 from parity import arguments, finish
 
 SIGMA, BETA, GAMMA, MOST, STOP = 3.0, 0.2, 1e-3, 10_000, 0.01
-STARTS = 200
+STARTS = 120
 DRIVER = r"""
 #define main authors_main
 #include "train.c"

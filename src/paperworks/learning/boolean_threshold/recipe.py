@@ -4,6 +4,7 @@ import csv
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paperworks.errors import DataFileError, PaperworksError, SettingError
+from paperworks.errors import DataFileError, SettingError
 from paperworks.training.fit import Fitted
 from paperworks.training.recipe import Part, Recipe, UserData
 from paperworks.training.tables import Table, class_names, read_table
@@ -67,6 +68,13 @@ def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | Non
             stacklevel=2,
         )
         n_train = settings["rows"]
+    widths = _widths(settings["hidden"], len(kept), y.shape[1])
+    n_weights = sum((n_in + 1) * n_out for n_in, n_out in pairwise(widths))
+    if 2 * n_train * n_weights > MOST_NUMBERS:
+        raise DataFileError(
+            f"{path}: {n_train:,} rows and {n_weights:,} weights: every row has its own copy of every weight, "
+            f"{2 * n_train * n_weights:,} numbers. Fit fewer rows (--set rows=...) or a smaller network (--set hidden=...)."
+        )
     chosen, rest = np.sort(order[:n_train]), order[n_train:][:MOST_VALIDATED]
     parts = [_part(x[rows], y[rows]) if len(rows) else None for rows in (chosen, rest)]
     return UserData(description, parts[0], parts[1])
@@ -230,12 +238,6 @@ def train(
     """Search until one start has solved the table; keep the best network."""
     assert data.train is not None
     x, y = data.train.rows
-    size = 2 * len(x) * len(model.wiring.edges)
-    if size > MOST_NUMBERS:
-        raise PaperworksError(
-            f"{len(x):,} rows and {len(model.wiring.edges):,} weights: every row has its own copy of every weight, "
-            f"{size:,} numbers. Fit fewer rows (--set rows=...) or a smaller network (--set hidden=...)."
-        )
     device = model.weights.device
     problem = Problem(model.wiring, x, 2.0 * y - 1, settings["sigma"], device=device)
     began, logged = time.perf_counter(), []
