@@ -18,26 +18,27 @@ def table(path, header, rows):
 
 
 def adder(path):
-    rows = [(a, b, c, (a + b + c) // 2, (a + b + c) % 2) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
-    return table(path, ["a", "b", "c", "carry", "sum"], rows)
+    """A half adder."""
+    rows = [(a, b, a & b, a ^ b) for a in (0, 1) for b in (0, 1)]
+    return table(path, ["a", "b", "carry", "sum"], rows)
 
 
 def given(**settings):
     return {**recipe.settings, **settings}
 
 
-def test_a_full_adder_is_fitted_predicted_and_written(tmp_path):
+def test_a_half_adder_is_fitted_predicted_and_written(tmp_path):
     source = adder(tmp_path / "adder.csv")
-    settings = {"target": "carry,sum", "hidden": "4", "restarts": 12, "steps": 4000}
+    settings = {"target": "carry,sum", "hidden": "2", "restarts": 8, "steps": 3000}
     report = fit_files(recipe, source, tmp_path / "model", settings=settings)
     assert report["metrics"] == {"train": {"accuracy": 1.0, "bit_accuracy": 1.0}}  # whole: no row validates
     assert [picture["kind"] for picture in report["pictures"]] == ["network", "heatmap"]
-    bare = table(tmp_path / "rows.csv", ["c", "b", "a"], [(1, 1, 0), (0, 0, 0)])
+    bare = table(tmp_path / "rows.csv", ["b", "a"], [(1, 1), (0, 1)])
     predict_files(recipe, tmp_path / "model", bare, tmp_path / "out.csv")
     assert list(csv.reader((tmp_path / "out.csv").open())) == [
         ["row", "carry", "sum"],
         ["1", "1", "0"],
-        ["2", "0", "0"],
+        ["2", "0", "1"],
     ]
     for suffix in (".blif", ".v", ".net", ".txt"):
         out = tmp_path / f"adder{suffix}"
@@ -127,7 +128,7 @@ def test_several_targets_must_be_bits_and_change(tmp_path):
 def test_a_value_that_the_model_has_not_seen_is_told(tmp_path):
     data = read(adder(tmp_path / "adder.csv"), given(target="carry,sum"), None)
     with pytest.raises(DataFileError, match=r"line 3: 2 in column 'b'; the model was fitted on 0 and 1"):
-        read(table(tmp_path / "odd.csv", ["a", "b", "c"], [(0, 1, 1), (0, 2, 1)]), given(), data.description)
+        read(table(tmp_path / "odd.csv", ["a", "b"], [(0, 1), (0, 2)]), given(), data.description)
 
 
 @pytest.mark.parametrize(
@@ -142,19 +143,14 @@ def test_settings_are_refused_in_words(tmp_path, settings):
 def test_a_table_too_large_for_its_copies_is_refused(tmp_path):
     rng = np.random.default_rng(0)
     source = table(tmp_path / "w.csv", [f"c{i}" for i in range(60)], rng.integers(0, 2, (400, 60)))
-    with pytest.raises(PaperworksError, match="Fit fewer rows"):
-        fit_files(recipe, source, tmp_path / "m", settings={"hidden": "4000,4000", "steps": 1})
+    with pytest.raises(DataFileError, match="Fit fewer rows"):
+        read(source, given(hidden="4000,4000"), None)
 
 
-@pytest.mark.slow
-def test_a_million_rows(tmp_path):
-    """They are read at the speed of the reader, and come down to the different ones."""
-    bits = np.random.default_rng(0).integers(0, 2, (1_000_000, 6), dtype=np.uint8)
-    bits[:, 5] = bits[:, 0] & bits[:, 1]
-    text = (bits + 48).astype("S1")
-    lines = b"\n".join(b",".join(row) for row in text[:1000].tolist())
-    (tmp_path / "big.csv").write_bytes(b"a,b,c,d,e,y\n" + (lines + b"\n") * 1000)
+def test_a_million_rows_come_down_to_the_different_ones(tmp_path):
+    bits = np.random.default_rng(0).integers(0, 2, (1_000_000, 5), dtype=np.uint8)
+    np.savez(tmp_path / "big.npz", X=bits, y=bits[:, 0] & bits[:, 1])
     began = time.process_time()
-    data = read(tmp_path / "big.csv", given(), None)
+    data = read(tmp_path / "big.npz", given(), None)
     assert data.train.count == 32
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 20

@@ -73,7 +73,8 @@ def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | Non
     if 2 * n_train * n_weights > MOST_NUMBERS:
         raise DataFileError(
             f"{path}: {n_train:,} rows and {n_weights:,} weights: every row has its own copy of every weight, "
-            f"{2 * n_train * n_weights:,} numbers. Fit fewer rows (--set rows=...) or a smaller network (--set hidden=...)."
+            f"{2 * n_train * n_weights:,} numbers. Fit fewer rows (--set rows=...) or a smaller network "
+            "(--set hidden=...)."
         )
     chosen, rest = np.sort(order[:n_train]), order[n_train:][:MOST_VALIDATED]
     parts = [_part(x[rows], y[rows]) if len(rows) else None for rows in (chosen, rest)]
