@@ -1,6 +1,6 @@
 """Batched reflect-reflect-relax against the authors' C program: iterations, and problems solved, a core-second.
 
-Set PAPERWORKS_OFFICIAL to a folder that holds a checkout of veitelser/boolearn named `boolearn`; a C compiler is needed.
+Set PAPERWORKS_OFFICIAL to a folder that holds a checkout of veitelser/boolearn as `boolearn`; a C compiler is needed.
 Their program is built as their makefile builds it (-O3) and run unmodified, one start after another, in double
 precision; ours runs starts side by side in single precision. A call of either side makes as many iterations of as many
 starts; theirs includes the start of a process, some milliseconds.
