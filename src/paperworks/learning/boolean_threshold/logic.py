@@ -125,13 +125,13 @@ class LogicCircuit:
         kept: dict[tuple[tuple[str, ...], tuple[bool, ...]], str] = {}
         gates: dict[str, Gate] = {}
         for gate in self.gates:
-            seen = [stands[name] for name in gate.inputs]
-            names = sorted({part[0] for part in seen if not isinstance(part, bool)})
+            parts = [stands[name] for name in gate.inputs]
+            names: Sequence[str] = sorted({part[0] for part in parts if not isinstance(part, bool)})
             table = []
             for row in product((False, True), repeat=len(names)):
                 value = dict(zip(names, row, strict=True))
                 index = 0
-                for part in seen:
+                for part in parts:
                     index = 2 * index + (part if isinstance(part, bool) else value[part[0]] ^ part[1])
                 table.append(gate.table[index])
             names, table = needed(names, table)
@@ -152,18 +152,20 @@ class LogicCircuit:
         for output, signal in self.outputs.items():
             found = stands[signal]
             if isinstance(found, bool):
-                last[f"{signal}"] = Gate(signal, (), (found,))
+                last[signal] = Gate(signal, (), (found,))
                 outputs[output] = signal
-            elif found[1]:
-                name = f"not_{found[0]}"
-                while name in self.inputs or name in gates:
+            elif found[1]:  # the gate's complement in the output's own name, rather than a NOT behind it
+                name, base = output, gates.get(found[0])
+                while name in self.inputs or name in gates or name in last:
                     name += "_"
-                last[name] = Gate(name, (found[0],), (True, False))
+                seen, table = (base.inputs, base.table) if base else ((found[0],), (False, True))
+                last[name] = Gate(name, seen, tuple(not value for value in table))
                 outputs[output] = name
             else:
                 outputs[output] = found[0]
         everything = {**gates, **last}
-        wanted, queue = set(), list(outputs.values())
+        wanted: set[str] = set()
+        queue = list(outputs.values())
         while queue:
             name = queue.pop()
             if name in everything and name not in wanted:
@@ -275,7 +277,7 @@ def neuron_gate(name: str, weights: Sequence[float], inputs: Sequence[str], cons
         rows = np.array(list(product((-1.0, 1.0), repeat=k))).reshape(2**k, k)
         sums = rows @ head + constant
         if rest == 0 or (np.abs(sums) > rest * (1 + 1e-12)).all():
-            names, table = needed([inputs[place] for place in order[:k]], (sums > 0).tolist())
+            names, table = needed([str(inputs[int(place)]) for place in order[:k]], (sums > 0).tolist())
             return Gate(name, tuple(names), tuple(table))
     raise ValueError(
         f"neuron {name} depends on more than {MOST_INPUTS} inputs, too many to list as a gate: its weights are not "

@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paperworks.nn.pretrained import Example, Pretrained, published_size
-from paperworks.nn.shapes import check_shape
+from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 from .instances import WIDTHS, random_logic_network
 from .logic import LogicCircuit, circuit_of
@@ -91,12 +90,12 @@ class BooleanThresholdNetwork(nn.Module, Pretrained):
         given = torch.where(x > 0, 1.0, -1.0).to(x) if self.binarize_inputs else x
         values = [torch.full_like(x[:, :1], -1.0), given]
         nodes = torch.cat([*values, x.new_zeros(len(x), self.wiring.n_nodes - 1 - self.wiring.n_inputs)], 1)
+        outputs = nodes.new_zeros(nodes.shape)
         for number in range(len(self.wiring.blocks)):
             senders, receivers, edges = (self.get_buffer(f"{n}_{number}") for n in ("senders", "receivers", "edges"))
             total = nodes[:, senders] @ self.weights[edges].T.to(nodes.dtype)
-            sums = nodes.new_zeros(nodes.shape).index_copy(1, receivers, total.to(nodes.dtype))
+            outputs = outputs.index_copy(1, receivers, total.to(nodes.dtype))
             nodes = nodes.index_copy(1, receivers, torch.where(total > 0, 1.0, -1.0).to(nodes.dtype))
-            outputs = sums if number == 0 else outputs + sums
         return outputs[:, -self.wiring.n_outputs :]
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:

@@ -131,7 +131,8 @@ def neuron_factors(
     torch.mul(norms, 0.25 / margin, out=near).clamp_(min=torch.finfo(near.dtype).tiny)
     far[0], far[1] = near[1], near[0]
     first, second = margin_factors(near, far, steps, room)  # of y = 1, and of y = -1
-    first.reciprocal_(), second.reciprocal_()
+    first.reciprocal_()
+    second.reciprocal_()
     cost = torch.sub(first, 1, out=room.like("cost", near)).square_().mul_(near)
     cost.addcmul_(torch.sub(second, 1, out=near).square_(), far)  # squared distances in units of 2 margin
     up = torch.sub(cost[1], cost[0], out=room.like("up", y)).mul_(margin).add_(y, alpha=2)  # half what y = 1 saves

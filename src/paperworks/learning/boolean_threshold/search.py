@@ -15,6 +15,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +113,7 @@ class Problem:
         self.newton_steps = newton_steps or (2 if dtype == torch.float32 else None)
         self.n_items, self.first = len(y), 1 + wiring.n_inputs
         self._arrange()
-        to = dict(dtype=dtype, device=self.device)
+        to: dict[str, Any] = dict(dtype=dtype, device=self.device)
         self.data = -torch.ones(self.first, len(y), 1, **to)
         if x is not None:
             self.data[1:, :, 0] = x.T.to(**to)
@@ -127,7 +128,7 @@ class Problem:
         ordered = [n for blocks in by_shape.values() for block in blocks for n in block.receivers]
         self.order = torch.tensor([*range(first), *ordered])
         place = {node: number for number, node in enumerate(self.order.tolist())}
-        to = dict(dtype=self.dtype, device=self.device)
+        to: dict[str, Any] = dict(dtype=self.dtype, device=self.device)
         senders, margins, self.groups = [], [], []
         begin = 0
         for (neurons, degree), blocks in by_shape.items():

@@ -6,6 +6,7 @@ Laptop: about 6 CPU-minutes. `paperworks run boolean_threshold`
 import math
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from sklearn.tree import DecisionTreeClassifier
@@ -108,7 +109,7 @@ def exact_trial(t: Trial, widths: Sequence[int], x: Tensor, y: Tensor) -> list[A
     return found
 
 
-EXACT = dict(
+EXACT: dict[str, Any] = dict(
     arms=("rrr", "ste", "tanh"),
     variants={"binarised": "tanh"},
     grid=dict(rate=RATES),
@@ -295,7 +296,7 @@ INFERENCE_CLAIMS = [
     ),
     Beats("acc", "rrr", "tree", by=0, kind="control", note="A decision tree on the same bits."),
 ]  # fmt: skip
-INFERENCE = dict(
+INFERENCE: dict[str, Any] = dict(
     arms=("rrr", "ste", "tanh", "tree"),
     variants={"binarised": "tanh", "binarised_equal_time": "tanh_equal_time"},
     grid=dict(rate=RATES),
