@@ -1,5 +1,6 @@
 """The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
 
+import errno
 import json
 import os
 import sys
@@ -26,7 +27,7 @@ class _Verbs(typer.core.TyperGroup):
         paper, called = _tools()[cmd_name], cmd_name in sys.argv
         tool = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False)
         function = getattr(paper.load("tool"), cmd_name.replace("-", "_")) if called else lambda: None
-        tool.command(cmd_name, help=None if called else paper.card.idea)(_printing(function) if called else function)
+        tool.command(cmd_name, help=None if called else _about(paper))(_printing(function) if called else function)
         return typer.main.get_command(tool)
 
 
@@ -35,6 +36,17 @@ def _tools() -> dict[str, Any]:
     from paperworks.lab.discover import find_papers
 
     return {paper.card.tool: paper for paper in find_papers().values() if paper.card.tool}
+
+
+def _about(paper: Any) -> str:
+    """The first line of a tool's docstring, read without importing its module."""
+    import ast
+
+    source = (paper.folder / "tool.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == paper.card.tool.replace("-", "_"):
+            return (ast.get_docstring(node) or paper.card.idea).partition("\n")[0]
+    return paper.card.idea
 
 
 def _printing(function: Any) -> Any:
@@ -60,6 +72,7 @@ def _printing(function: Any) -> Any:
 
 app = typer.Typer(
     cls=_Verbs,
+    rich_markup_mode=None,  # plain help: half the time that boxes take to load
     help="Machine-learning papers as working methods: run them, use them on your own files, check their claims.",
     no_args_is_help=True,
     add_completion=False,
@@ -147,8 +160,9 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
         head = (
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
-        claims = [f"{verdict['status']}: {verdict['sentence']}" for verdict in verdicts]
-        claims += [f"on fresh seeds {verdict['status']}: {verdict['sentence']}" for verdict in confirmed]
+        claims = [f"{verdict['kind']}: {verdict['sentence']}" for verdict in verdicts]
+        claims = [_answer(verdicts), "", *claims] if verdicts else claims
+        claims += [f"{verdict['kind']}, on fresh seeds: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
                 [head, *(claims or [f"No verdict is recorded. Measure one: paperworks run {card.slug}"]), "", body]
@@ -163,13 +177,25 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
     console.print(f"arXiv {card.arxiv} ({card.year})  field {card.field}  {_plain(card.official or '')}", style="dim")
     console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
     if verdicts:
+        console.print(f"{_plain(_answer(verdicts))}\n")
         console.print(_verdict_table(verdicts))
         if confirmed:
             console.print("\nRepeated on fresh seeds:")
             console.print(_verdict_table(confirmed))
     else:
         console.print(f"No verdict is recorded. Measure one: paperworks run {card.slug}")
+    console.print()
     console.print(Markdown(body))
+
+
+def _answer(verdicts: list[dict[str, Any]]) -> str:
+    """What the report's first screen says: the weakest headline's verdict, and the controls."""
+    from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+
+    lead = overall(verdicts)
+    assert lead is not None
+    parts = (headlines_sentence(verdicts), lead["sentence"], controls_sentence(verdicts))
+    return f"Measured: {lead['status']}. " + " ".join(part for part in parts if part)
 
 
 @app.command()
@@ -185,7 +211,7 @@ def run(
     settings: Settings = [],  # noqa: B006 (typer reads the default once)
     study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Root folder of real data sets.")] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device; default cuda where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device, for studies that use one; default cuda.")] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")
     ] = False,
@@ -252,19 +278,34 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
             console.print(_verdict_table(report.result["verdicts"]))
             for verdict in report.result["verdicts"]:
                 if verdict["kind"] == "headline":
-                    console.print(f"[bold]{verdict['status']}[/]  {_plain(verdict['sentence'])}")
+                    console.print(_plain(verdict["sentence"]), style="bold")
         for skipped in report.result["not_run"]:
             console.print(f"not run: study '{skipped['study']}' {_plain(skipped['why'])}", style="dim")
         seconds = sum(trial["cpu_seconds"] for trial in report.trials)
         console.print(f"{len(report.trials)} trials, {seconds:.0f} CPU-seconds in all.", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed (study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}); all others are "
-            f"kept and are not run again:\n{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, options["settings"])
     return report.result
+
+
+def _tell_failures(report: Any, settings: dict[str, Any]) -> None:
+    """Each failure once with its traceback; where the user gave settings, only what they led to."""
+    alike: dict[str, list[str]] = {}
+    for failure in report.failures:
+        told = failure["traceback"].strip()
+        place = f"study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}"
+        alike.setdefault(told.splitlines()[-1] if settings else told, []).append(place)
+    given = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    for told, places in alike.items():
+        where = places[0] + (f", and {len(places) - 1} more" if len(places) > 1 else "")
+        if settings:
+            print(
+                f"error: {where}: with {given} a trial fails: {told}; change the setting. "
+                f"Tracebacks: {report.folder / 'result.json'}",
+                file=sys.stderr,
+            )
+        else:
+            print(f"A trial failed ({where}); all others are kept and are not run again:\n{told}", file=sys.stderr)
 
 
 def _record_tuning(paper: Any, report: Any) -> None:
@@ -357,7 +398,7 @@ def fit(
     record: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the scores in the paper's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a paper's method on your own files; leaves the model and report.html."""
+    """Train a paper's method on your own files. Leaves the model and report.html."""
     from paperworks import gallery as pages
     from paperworks.lab.discover import find_paper
     from paperworks.lab.results import record_fit
@@ -377,7 +418,11 @@ def fit(
     if int(os.environ.get("RANK", "0")) == 0:  # under accelerate launch, rank 0 alone prints and writes
         pages.write_fit_report(report, found.card, source, page)
     if as_json:
-        shown = {name: value for name, value in report.items() if name not in ("curves", "pictures", "pictured")}
+        shown = {
+            name: value
+            for name, value in report.items()
+            if name not in ("curves", "pictures", "pictured", "predictions")
+        }
         print(json.dumps(shown | {"report": str(page)}))
         return
     for part, metrics in report["metrics"].items():
@@ -389,7 +434,9 @@ def fit(
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that fit wrote.")],
     source: Annotated[Path, typer.Argument(metavar="FILES", help="Data in the layout the model was fitted on.")],
-    out: Annotated[Path, typer.Option("--out", help="Where predictions go.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where predictions go; default: predictions.csv, or .npz for arrays.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -404,7 +451,10 @@ def predict(
 
 def _recipe(paper: Any) -> Any:
     if not (paper.folder / "recipe.py").is_file():
-        raise PaperworksError(f"{paper.slug} has no recipe for files of your own; `paperworks show {paper.slug}` tells")
+        there = (
+            f"`paperworks {paper.card.tool}` takes them" if paper.card.tool else f"see `paperworks show {paper.slug}`"
+        )
+        raise PaperworksError(f"{paper.slug} has nothing to fit to files of your own; {there}")
     return paper.load("recipe").recipe
 
 
@@ -453,7 +503,7 @@ def compare(
     runs: Runs = Path("paperworks-runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Put a field's models side by side on one task; leaves compare.html."""
+    """Put a field's models side by side on one task. Leaves compare.html."""
     from paperworks.gallery import write_comparison
     from paperworks.lab import comparison as comparing
     from paperworks.lab import results as stored
@@ -461,6 +511,7 @@ def compare(
 
     wing = comparing.find_wing(field)
     known = comparing.known_settings(wing, task)
+    given = parse_settings(settings, known)
     with _Progress(quiet=as_json) as progress:
         report = comparing.compare(
             wing,
@@ -471,7 +522,7 @@ def compare(
             budget=budget,
             seeds=seeds,
             jobs=jobs,
-            settings=parse_settings(settings, known),
+            settings=given,
             device=device,
             fresh=fresh,
             on=on,
@@ -494,12 +545,7 @@ def compare(
         for why, names in reasons.items():
             console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed ({failure['arm']}, seed {failure['seed']}); all others are kept and are not run again:\n"
-            f"{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, given)
     if report.failures:
         raise typer.Exit(1)
 
@@ -583,6 +629,9 @@ def doctor(as_json: AsJson = False) -> None:
         print(f"{mark}{finding['name']}: {finding['found']}" + (f"  ->  {finding['do']}" if finding["do"] else ""))
 
 
+_MENDABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+
+
 def main() -> None:
     """Entry point: what the user can mend is told in one message, with exit status 2."""
     try:
@@ -590,11 +639,16 @@ def main() -> None:
     except PaperworksError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        if error.errno not in _MENDABLE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\nStopped. Finished trials and checkpoints are kept: run the same command to go on.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
+from paperworks.errors import PaperworksError
 from paperworks.lab import find_papers, ledger, run
 from paperworks.lab.discover import PACKAGE
 from paperworks.lab.expressions import NOT_MEASURED, fill, render
 from paperworks.lab.results import read_json, recorded
 from paperworks.lab.verdict import Rows, judge
+from paperworks.training.recipe import fit_files, predict_files
 
 PAPERS = find_papers()
 SECTIONS = [
@@ -358,10 +360,16 @@ def truth_table(folder):
     return folder / "carry.csv", ".csv"
 
 
+def plain_text(folder):
+    (folder / "text.txt").write_text(40 * "the cat sat on the mat, and the dog lay by the log.\n")
+    return folder / "text.txt", ".csv"
+
+
 FILES = {
     "boolean_threshold": truth_table,
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
+    "biper": photos,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,
@@ -370,6 +378,7 @@ FILES = {
     "mip": numbers_table,
     "modular_addition": operation_table,
     "nn_to_no": periodic_fields,
+    "noble": plain_text,
     "noprop": labelled_table,
     "sinenet": flow_file,
 }
@@ -383,9 +392,8 @@ def test_paper_serves_own_files_or_is_a_tool(slug):
 
 @pytest.mark.parametrize("slug", WITH_RECIPE)
 @pytest.mark.slow
-def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+def test_recipe_fits_predicts_and_loads(slug, tmp_path, monkeypatch):
     from paperworks.gallery import figures, write_fit_report
-    from paperworks.training.recipe import fit_files, predict_files
 
     assert slug in FILES, f"say in this test how a small file for {slug} is made"
     recipe = PAPERS[slug].load("recipe").recipe
@@ -405,9 +413,36 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     out = tmp_path / f"predictions{suffix}"
     assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0
     first = out.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    unnamed = predict_files(recipe, tmp_path / "model", source)["path"]  # what the model card and the report say to run
+    assert Path(unnamed).stat().st_size
+    assert f"--out {unnamed}" in (tmp_path / "model" / "README.md").read_text()
+    assert f"--out {unnamed}" in page
     predict_files(recipe, tmp_path / "model", source, out)
     assert suffix == ".npz" or out.read_bytes() == first
     saved = json.loads((tmp_path / "model" / "recipe.json").read_text())
     kind = recipe.model if isinstance(recipe.model, type) else recipe.model(saved["data"])
     weights = kind.from_pretrained(tmp_path / "model").state_dict()
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+    tamper_with(recipe, tmp_path / "model", source, out)
+
+
+def tamper_with(recipe, model, source, out):
+    """A folder whose sizes or description were changed is refused with a message, or predicts all the same."""
+    out.write_text("earlier")
+    for name, key in (("config.json", None), ("recipe.json", "data")):
+        path = model / name
+        text = path.read_text()
+        told = json.loads(text)[key] if key else json.loads(text)
+        for field, value in told.items():
+            for other in (10**18, -1) if type(value) is int else (-1,):
+                changed = {**told, field: other}
+                path.write_text(json.dumps({**json.loads(text), key: changed} if key else changed))
+                try:
+                    predict_files(recipe, model, source, out)
+                except PaperworksError as error:
+                    assert str(model) in str(error) or str(source) in str(error), f"{name}, {field}={other}: {error}"
+                    assert out.read_text() == "earlier"
+                else:
+                    out.write_text("earlier")
+        path.write_text(text)

@@ -10,7 +10,8 @@ import pytest
 
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
-from paperworks.gallery.report import claim_view, controls_sentence, overall, view
+from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+from paperworks.gallery.report import _places, claim_view, view
 
 
 class Page(HTMLParser):
@@ -128,6 +129,13 @@ def test_the_answer_is_that_of_the_weakest_headline():
     assert overall([claim("headline", "supported"), claim("headline", "inconclusive")])["status"] == "inconclusive"
     told = controls_sentence([claim("control", "not supported"), claim("control", "inconclusive")])
     assert told == "It fails the control “control not supported”; the control “control inconclusive” is undecided."
+    many = controls_sentence([claim("control", "inconclusive")] * 2 + [claim("control", "not supported")] * 3)
+    assert many == (
+        "It fails 3 controls, among them “control not supported”; "
+        "the controls “control inconclusive” and “control inconclusive” are undecided."
+    )
+    both = [claim("control", "not supported") | {"study": "one"}, claim("control", "supported") | {"study": "two"}]
+    assert controls_sentence(both) == "It fails the control “one: control not supported”."
     assert controls_sentence([claim("control", "supported")]) == "The control holds."
     assert controls_sentence([claim("headline", "supported")]) == "No control was measured."
 
@@ -186,3 +194,32 @@ def test_a_path_that_cannot_be_written_is_told(plausible, whole, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PaperworksError, match="cannot be written"):
         write_report(whole, plausible.card(), tmp_path / "file" / "report.html")
+
+
+def test_what_studies_share_has_one_colour_on_the_page():
+    page = [f"a{place}" for place in range(10)]
+    assert _places(["a3", "a1"], page) == {"a3": 3, "a1": 1}
+    own = _places(["a9", "a2", "a0"], page)  # the ninth and tenth of the page take what this study leaves free
+    assert own == {"a9": 1, "a2": 2, "a0": 0}
+    assert len(set(_places(page, page).values())) == 10
+    assert _places(["x", "y"], ()) == {"x": 0, "y": 1}
+
+
+def test_published_numbers_say_of_which_study_where_there_are_several(whole):
+    verdict = next(v for v in whole["verdicts"] if v.get("published"))
+    assert view(whole, None)["published"][0]["claim"] == verdict["claim"]
+    several = {**whole, "studies": [*whole["studies"], {**whole["studies"][0], "name": "another"}]}
+    assert view(several, None)["published"][0]["claim"] == f"{verdict['study']}: {verdict['claim']}"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told"),
+    [
+        (["supported"], ""),
+        (["supported", "supported"], "All 2 headline claims hold; the first:"),
+        (["supported", "inconclusive", "not supported"], "1 of 3 headline claims hold; one that does not:"),
+    ],
+)
+def test_headlines_are_counted_where_there_are_several(statuses, told):
+    verdicts = [{"kind": "headline", "status": status} for status in statuses]
+    assert headlines_sentence([*verdicts, {"kind": "control", "status": "not supported"}]) == told

@@ -68,10 +68,10 @@ def clean(text: Any, longest: int = 40) -> str:
     return f"{line[: longest - 1 - tail].rstrip()}…{line[-tail:].lstrip()}"
 
 
-def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequence[str] = ()) -> str:
+def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Mapping[str, int] | None = None) -> str:
     """Every seed's value of a metric, one line of dots a row, with the mean as a bar; a null is said in words.
 
-    Rows named in `colours` are drawn in the palette's order, the others in the muted colour.
+    `colours` gives rows their places in the palette; the others are drawn in the muted colour.
     """
     shown = list(rows.items())[:ROWS]
     height = 54 + 38 * len(shown)
@@ -80,7 +80,7 @@ def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequ
         finite = [value for _, values in shown for value in values if value is not None]
         _scale(axes, "x", finite)
         for place, (name, values) in enumerate(shown):
-            colour = _colour(colours, name)
+            colour = _colour((colours or {}).get(name, SERIES))
             known = [value for value in values if value is not None]
             lost = len(values) - len(known)
             text = clean(name, 40) + (f"  ({lost} diverged)" if lost else "")
@@ -105,8 +105,16 @@ def lines(
     y: str = "",
     single: Mapping[str, Sequence[tuple[Points, Points]]] | None = None,
     dots: bool = False,
+    colours: Mapping[str, int] | None = None,
 ) -> str:
-    """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted."""
+    """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted.
+
+    `colours` gives curves their places in the palette; without it they take them in order.
+    """
+    if colours is not None and all(name in colours for name in series):
+        series = dict(sorted(series.items(), key=lambda item: colours[item[0]]))
+    else:
+        colours = {name: place for place, name in enumerate(series)}
     columns = 1 if any(len(name) > 16 for name in series) else 2
     named = list(series)[:SERIES]
     legend = (math.ceil(len(named) / columns) + (len(series) > SERIES)) * 19 + 8 if len(series) > 1 else 0
@@ -115,24 +123,30 @@ def lines(
         axes = figure.add_axes((0.17, (48 + legend) / height, 0.79, 1 - (70 + legend) / height))
         values = [v for _, ys in series.values() for v in ys if v is not None]
         values += [v for many in (single or {}).values() for _, ys in many for v in ys if v is not None]
-        _scale(axes, "y", values)
         across = [v for xs, _ in series.values() for v in xs if v is not None]
+        signed = any(v < 0 for v in across)  # a function of a signed variable is read by its height, not its decades
+        _scale(axes, "y", values, even=signed)
         if dots:
             _scale(axes, "x", across)
+        else:
+            _ticks(axes, "x")
+            if all(v == int(v) for v in across if math.isfinite(v)):
+                axes.xaxis.get_major_locator().set_params(integer=True)
         for place, (name, (xs, ys)) in enumerate(series.items()):
-            colour = _SERIES[place] if place < SERIES else _MUTED
+            spot = colours[name]
+            colour = _colour(spot)
             order = 3 if place < SERIES else 1
             for seed_xs, seed_ys in (single or {}).get(name, ()):
                 style: dict[str, Any] = dict(marker="o", ms=3, linestyle="none") if dots else dict(linewidth=0.7)
                 axes.plot(seed_xs, _holes(seed_ys), color=colour, alpha=0.4, zorder=order, **style)
-            marker = _MARKERS[place % len(_MARKERS)] if dots or len(xs) <= 12 else None
+            marker = _MARKERS[spot % len(_MARKERS)] if dots or len(xs) <= 12 else None
             axes.plot(
                 xs,
                 _holes(ys),
                 color=colour,
                 marker=marker,
                 ms=4,
-                linestyle=_DASHES[(place // 2) % 4] if place < SERIES else "-",
+                linestyle=_DASHES[(spot // 2) % 4] if place < SERIES else "-",
                 linewidth=1.7 if place < SERIES else 0.7,
                 zorder=order + 0.5,
                 label=clean(name, 38 if columns == 1 else 15) if place < SERIES else None,
@@ -460,14 +474,13 @@ def _holes(values: Points) -> list[float]:
     return [math.nan if value is None else float(value) for value in values]
 
 
-def _colour(named: Sequence[str], name: str) -> str:
-    place = list(named).index(name) if name in named else SERIES
+def _colour(place: int) -> str:
     return _SERIES[place] if place < SERIES else _MUTED
 
 
-def _scale(axes: Any, axis: str, values: Sequence[float]) -> None:
-    """A logarithmic axis for positive values that span more than a factor of fifty."""
-    if values and min(values) > 0 and max(values) / min(values) > 50:
+def _scale(axes: Any, axis: str, values: Sequence[float], even: bool = False) -> None:
+    """A logarithmic axis for positive values that span more than a factor of fifty, unless it is to be `even`."""
+    if not even and values and min(values) > 0 and max(values) / min(values) > 50:
         (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
         from matplotlib.ticker import NullFormatter
 

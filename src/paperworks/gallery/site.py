@@ -9,10 +9,11 @@ from paperworks.lab.expressions import render
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
 
+from .answer import controls_sentence, overall
 from .forest import effect_text, interval_text
 from .pages import markdown, page
 from .readme import card_of, result_of
-from .report import claim_view, controls_sentence, overall, write_report
+from .report import claim_view, write_report
 
 RANK = {"supported": 0, "inconclusive": 1, "not supported": 2, None: 3}
 

@@ -202,6 +202,8 @@ def _converted(name: str, text: str, like: Any) -> Any:
     if kind is tuple and isinstance(value, list):
         return value
     number_ok = not isinstance(value, float) or math.isfinite(value)
+    if kind is int and type(value) is int and value < 0 < like:  # a count: steps, widths, sizes
+        raise SettingError(f"setting {name}={text}: expected a whole number from 0, such as {like}")
     if like is None or (type(value) is (list if kind is tuple else kind) and number_ok):
         return value
     raise SettingError(f"setting {name}={text}: expected {kind.__name__} such as {json.dumps(like)}")
@@ -215,7 +217,7 @@ class Trial:
         seed: from 0; torch is seeded with it before the body starts.
         settings: resolved for this arm and grid point.
         data_root: the folder given by `--data` or `PAPERWORKS_DATA`, or None.
-        device: the torch device's name.
+        device: the torch device's name; a study that never asks for it runs on the CPU, and the result says so.
         checkpoint: hand it to `fit`: a killed trial goes on from there.
     """
 
@@ -232,7 +234,8 @@ class Trial:
         checkpoint: Any = None,
         progress: Callable[[int, int | None, dict[str, Any]], None] | None = None,
     ):
-        self.arm, self.method, self.seed, self.device = arm, method, seed, device
+        self.arm, self.method, self.seed = arm, method, seed
+        self._device, self.device_used = device, False
         self.settings, self.point = Settings(settings), dict(point or {})
         self.data_root, self.checkpoint = data_root, checkpoint
         self.rows: list[dict[str, Any]] = []
@@ -244,6 +247,12 @@ class Trial:
         self.training_seconds: float | None = None
         self.off_the_clock = 0.0
         self._progress = progress
+
+    @property
+    def device(self) -> str:
+        """The torch device's name."""
+        self.device_used = True
+        return self._device
 
     def row(self, variant: str | None = None, cell: str | None = None, **metrics: Any) -> None:
         """Report what was measured: numbers, or None for a metric that diverged."""

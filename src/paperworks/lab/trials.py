@@ -69,6 +69,7 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
         "operations": trial.measured.get("operations"),
         "saved_bytes": trial.measured.get("saved_bytes"),
         "counter": trial.measured.get("counter"),
+        "device": task["device"] if trial.device_used else "cpu",
         "unit": trial.measured.get("unit"),
         "counts": trial.counts,
         "seconds": wall - trial.off_the_clock if seconds is None else seconds,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from paperworks.errors import DataFileError, SettingError
+from paperworks.training.batches import Batches
 from paperworks.training.fit import Fitted
 from paperworks.training.recipe import Part, Recipe, UserData
 from paperworks.training.tables import Table, class_names, read_table
@@ -233,12 +234,24 @@ def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> Boolea
     return BooleanThresholdNetwork(_widths(settings["hidden"], len(description["columns"]), n_out))
 
 
+def searching(settings: Mapping[str, Any]) -> Callable[..., Fitted]:
+    """A search in the place of gradient descent, by these settings."""
+
+    def search(model: Any, loss: Any, batches: Batches, *, steps: int, log: Any = None, **others: Any) -> Fitted:
+        del loss, others
+        return train(model, batches.rows, {**settings, "steps": steps}, log)
+
+    return search
+
+
 def train(
-    model: BooleanThresholdNetwork, data: UserData, settings: Mapping[str, Any], log: Callable[..., None] | None
+    model: BooleanThresholdNetwork,
+    rows: tuple[Tensor, Tensor],
+    settings: Mapping[str, Any],
+    log: Callable[..., None] | None = None,
 ) -> Fitted:
     """Search until one start has solved the table; keep the best network."""
-    assert data.train is not None
-    x, y = data.train.rows
+    x, y = rows
     device = model.weights.device
     problem = Problem(model.wiring, x, 2.0 * y - 1, settings["sigma"], device=device)
     began, logged = time.perf_counter(), []
@@ -257,7 +270,6 @@ def train(
         max_iterations=settings["steps"],
         stop=settings["stop"],
         check_every=max(1, min(100, settings["steps"] // 20)),
-        classes=len(data.description["classes"]) > 2,
         first_only=True,
         log=told,
     )
@@ -385,5 +397,5 @@ recipe = Recipe(
     predict=predict,
     task="tabular-classification",
     pictures=pictures,
-    train=train,
+    fit=searching,
 )

@@ -261,4 +261,5 @@ recipe = Recipe(
     score=score,
     predict=predict,
     pictures=pictures,
+    writes=".npz",
 )
