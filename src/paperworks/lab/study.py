@@ -317,9 +317,10 @@ class Trial:
         self.notes[about] = text
 
     def picture(self, title: str, kind: str, *, caption: str = "", **content: Any) -> None:
-        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter` or `images`, as small plain lists."""
-        if kind not in ("lines", "bars", "heatmap", "scatter", "images"):
-            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images")
+        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter`, `images` or `network`, as small
+        plain lists."""
+        if kind not in ("lines", "bars", "heatmap", "scatter", "images", "network"):
+            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images, network")
         self.pictures.append({"title": title, "kind": kind, "caption": caption, **_plain(content)})
 
 
