@@ -601,10 +601,10 @@ def gallery(
 ) -> None:
     """Build the web page of everything measured."""
     from paperworks import gallery as pages
-    from paperworks.lab.comparison import find_wings
     from paperworks.lab.comparison import recorded as compared
     from paperworks.lab.discover import find_papers
     from paperworks.lab.results import recorded
+    from paperworks.lab.wings import find_wings
 
     papers = list(find_papers().values())
     comparisons = [result for wing in find_wings().values() for result in compared(wing).values()]

@@ -13,7 +13,8 @@ import torch
 from paperworks.errors import PaperworksError, SettingError
 from paperworks.lab import comparison as comparing
 from paperworks.lab import find_papers
-from paperworks.lab.comparison import compare, find_wing, find_wings, summarise
+from paperworks.lab.comparison import compare, summarise
+from paperworks.lab.wings import find_wing, find_wings
 
 WING = str(Path(__file__).parent / "toy_wing")
 LONG = {"steps": 300}

@@ -7,7 +7,7 @@ import torch
 from paperworks.errors import DataFileError
 from paperworks.gallery import figures, write_comparison
 from paperworks.lab import compare
-from paperworks.lab.comparison import Unsuitable
+from paperworks.lab.wings import Unsuitable
 from paperworks.operators import FNO, simulate
 from paperworks.operators.comparison import MODELS, TASKS, Pairs, as_pairs, comparison, read, score, shape_of_file
 from paperworks.operators.field_recipe import field_recipe

@@ -9,6 +9,7 @@ from paperworks.errors import PaperworksError
 
 from .discover import find_paper
 from .study import Trial, thinned
+from .wings import REFERENCE, find_wing
 
 
 class TrialFailure(PaperworksError):
@@ -17,8 +18,6 @@ class TrialFailure(PaperworksError):
 
 def _room(reference: str) -> Any:
     """The paper, or the wing that compares its models, which a task names."""
-    from .comparison import REFERENCE, find_wing
-
     if reference.startswith(REFERENCE):
         return find_wing(reference.removeprefix(REFERENCE))
     return find_paper(reference)

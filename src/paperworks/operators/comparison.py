@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
-from paperworks.lab.comparison import Comparison, Model, Splits, Task, Unsuitable
+from paperworks.lab.wings import Comparison, Model, Splits, Task, Unsuitable
 
 from .field_files import open_fields
 from .field_pictures import sample_pictures
