@@ -1,6 +1,6 @@
 """Reflect-reflect-relax against binary networks trained by gradients, and against real-valued ones (arXiv 2602.17493).
 
-Laptop: about 6 CPU-minutes. `paperworks run boolean_threshold`
+Laptop: about 8 CPU-minutes. `paperworks run boolean_threshold`
 """
 
 import math
