@@ -499,6 +499,7 @@ def compare(
     settings: Settings = [],  # noqa: B006
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep the table in the field's folder.")] = False,
     on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
     runs: Runs = Path("paperworks-runs"),
     as_json: AsJson = False,
@@ -544,8 +545,13 @@ def compare(
             reasons.setdefault(item["why"], []).append(item["model"])
         for why, names in reasons.items():
             console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
+        for entry in report.result["comparison"]["models"]:
+            for place, why in entry["refused"].items():
+                console.print(f"{_plain(entry['model'])} refuses {_plain(place)}: {_plain(why)}", style="dim")
         print(f"Report: {page.resolve()}")
     _tell_failures(report, given)
+    if record:
+        print(f"Recorded: {comparing.record(wing, report)}", file=sys.stderr)
     if report.failures:
         raise typer.Exit(1)
 
@@ -572,14 +578,16 @@ def _comparison_table(compared: dict[str, Any]) -> Any:
         ends = f" [dim]({' to '.join(map(number, spread['interval']))})[/]" if spread["interval"] else ""
         return number(spread["mean"]) + ends
 
-    places = list(dict.fromkeys(place for entry in compared["models"] for place in entry["elsewhere"]))
+    places = list(dict.fromkeys(p for e in compared["models"] for p in (*e["elsewhere"], *e["refused"])))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     for name in (_plain(compared["metric"]), "parameters", "training s", "inference ms", *map(_plain, places), "steps"):
         table.add_column(name, justify="right")
     for entry in compared["models"]:
         size = f"{'≠ ' * entry['unequal']}{entry['parameters']:,}"
-        elsewhere = [told(entry["elsewhere"].get(place)) for place in places]
+        elsewhere = [
+            "refuses" if place in entry["refused"] else told(entry["elsewhere"].get(place)) for place in places
+        ]
         timed = [number(entry[name]["mean"]) for name in ("seconds", "inference_ms")]
         table.add_row(_plain(entry["model"]), told(entry["error"]), size, *timed, *elsewhere, f"{entry['steps']:,}")
     return table
@@ -593,11 +601,14 @@ def gallery(
 ) -> None:
     """Build the web page of everything measured."""
     from paperworks import gallery as pages
+    from paperworks.lab.comparison import find_wings
+    from paperworks.lab.comparison import recorded as compared
     from paperworks.lab.discover import find_papers
     from paperworks.lab.results import recorded
 
     papers = list(find_papers().values())
-    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build)
+    comparisons = [result for wing in find_wings().values() for result in compared(wing).values()]
+    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build, comparisons)
     print(f"Gallery: {index.resolve()}")
     if serve:
         pages.serve(build, port)

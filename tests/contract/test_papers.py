@@ -353,12 +353,19 @@ def periodic_fields(folder):
     return folder / "fields.npz", ".npz"
 
 
+def truth_table(folder):
+    rows = [(a, b, c, int(a + b + c > 1)) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    (folder / "carry.csv").write_text("a,b,c,carry\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return folder / "carry.csv", ".csv"
+
+
 def plain_text(folder):
     (folder / "text.txt").write_text(40 * "the cat sat on the mat, and the dog lay by the log.\n")
     return folder / "text.txt", ".csv"
 
 
 FILES = {
+    "boolean_threshold": truth_table,
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
     "biper": photos,

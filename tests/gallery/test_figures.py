@@ -16,6 +16,11 @@ CHARTS = {
     "bars": lambda: figures.bars(["x", "y"], [1.0, None], label="l"),
     "heatmap": lambda: figures.heatmap([[1.0, 2.0], [None, 4.0]], label="l"),
     "scatter": lambda: figures.scatter({"a": ([1, 2], [2, None]), "b": ([0], [1])}, label="l"),
+    "network": lambda: figures.network(
+        [{"name": n, "label": n, "column": c} for n, c in (("a", 0), ("b", 0), ("AND", 1), ("y", 2))],
+        [{"from": a, "to": b, "negated": a == "b"} for a, b in (("a", "AND"), ("b", "AND"), ("AND", "y"))],
+        label="l",
+    ),
     "images": lambda: figures.images([[[0, 1], [1, 0]]] * 5, ["one"], label="l"),
 }
 

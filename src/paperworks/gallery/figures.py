@@ -376,6 +376,56 @@ def images(
     return done()
 
 
+def network(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], *, label: str) -> str:
+    """Boxes in columns, joined from left to right; a dashed edge with a ring at its end negates.
+
+    Args:
+        nodes: `name`, `label` (what is written), `column` (from 0).
+        edges: `from` and `to` by name, `negated`.
+    """
+    columns: dict[int, list[str]] = {}
+    for node in nodes:
+        columns.setdefault(int(node["column"]), []).append(str(node["name"]))
+    before: dict[str, list[str]] = {}
+    for edge in edges:
+        before.setdefault(str(edge["to"]), []).append(str(edge["from"]))
+    order = sorted(columns)
+    height = 20 + 40 * max(map(len, columns.values()))
+    place: dict[str, tuple[float, float]] = {}
+    for rank, column in enumerate(order):
+        x = 30 + rank * (WIDTH - 60) / max(len(order) - 1, 1)
+        found = {n: [place[b][1] for b in before.get(n, []) if b in place] for n in columns[column]}
+        ordered = sorted(columns[column], key=lambda n: math.fsum(found[n]) / len(found[n]) if found[n] else math.inf)
+        step = height / len(ordered)
+        place |= {name: (x, (row + 0.5) * step) for row, name in enumerate(ordered)}
+    half = min(22.0, 0.36 * (WIDTH - 60) / max(len(order) - 1, 1))
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_xlim(0, WIDTH)
+        axes.set_ylim(height, 0)
+        axes.set_axis_off()
+        for edge in edges:
+            (x0, y0), (x1, y1) = place[str(edge["from"])], place[str(edge["to"])]
+            down = bool(edge.get("negated"))
+            style: dict[str, Any] = dict(color=_SERIES[1] if down else _MUTED, zorder=1)
+            axes.plot([x0 + half, x1 - half], [y0, y1], linestyle="--" if down else "-", linewidth=1.1, **style)
+            if down:
+                axes.plot([x1 - half - 3], [y1 - (y1 - y0) * 3 / max(x1 - x0 - 2 * half, 1)], "o", ms=4, **style)
+        from matplotlib.patches import FancyBboxPatch
+
+        for node in nodes:
+            x, y = place[str(node["name"])]
+            end = str(node["name"]) not in before or int(node["column"]) == order[-1]
+            box = FancyBboxPatch(
+                (x - half, y - 10), 2 * half, 20, boxstyle="round,pad=0,rounding_size=5", facecolor="none",
+                edgecolor=_MUTED if end else _SERIES[0], linewidth=0.7 if end else 1.4,
+            )  # fmt: skip
+            axes.add_patch(box)
+            text = clean(node["label"], max(4, int(half / 3)))
+            axes.text(x, y, text, ha="center", va="center_baseline", fontsize=11, color=_INK)
+    return done()
+
+
 def picture(content: Mapping[str, Any]) -> str | None:
     """What a trial kept with `t.picture`, drawn; None where its content does not fit its kind."""
     title, x, y = (clean(content.get(name) or "", 80) for name in ("title", "x", "y"))
@@ -400,6 +450,8 @@ def picture(content: Mapping[str, Any]) -> str | None:
         if kind == "scatter":
             groups = content.get("series") or {"": (content["x"], content["y"])}
             return scatter({str(k): (v[0], v[1]) for k, v in groups.items()}, label=label, **named)
+        if kind == "network":
+            return network(content["nodes"], content["edges"], label=label)
         if kind == "images":
             panels = content.get("images") or content.get("values") or []
             shown = {name: content[name] for name in ("columns", "ranges", "colours", "stretch") if content.get(name)}

@@ -17,6 +17,8 @@ from typing import Any
 from paperworks.errors import PaperworksError, SettingError
 
 from .discover import find_papers, import_part
+from .files import write_text
+from .results import compact_json, read_json
 from .running import RUNS, Event, Report, run_study
 from .study import BUDGETS, Study, Trial
 from .trials import TrialFailure, run_trial
@@ -93,7 +95,8 @@ class Model:
         build: `(*, width, **shape) -> nn.Module`, its size growing with `width` (a whole number from 1); raises
             `Unsuitable` for shapes that it cannot take.
         about: one sentence for the table.
-        transfers: whether it claims to work on the task's `elsewhere` without training there; a ValueError refuses.
+        transfers: whether it claims to work on the task's `elsewhere` without training there; a ValueError refuses,
+            and its message is shown.
         widest: the largest width that is tried.
     """
 
@@ -231,7 +234,8 @@ def _trial(comparison: Comparison, task: Task, t: Trial) -> None:
         for place, rows in splits.elsewhere.items() if spec.transfers else ():
             try:
                 there = comparison.score(model, rows)
-            except ValueError:  # how a model refuses a shape
+            except ValueError as refusal:  # how a model refuses a shape
+                t.note(place, str(refusal))
                 continue
             t.row(cell=place, **finished(there))
         if comparison.pictures and t.seed == 0 and not fitted.diverged:
@@ -430,6 +434,37 @@ def compare(
     return report
 
 
+def record(wing: Wing, report: Report) -> Path:
+    """Keep a comparison in the wing's folder, where the gallery finds it; it takes the place of an earlier one.
+
+    Raises:
+        PaperworksError: a smoke run, one with failures, or a folder that cannot be written.
+    """
+    if report.result["budget"] == "smoke":
+        raise PaperworksError("a smoke run only shows that everything runs; --record needs another budget")
+    if report.failures:
+        raise PaperworksError("trials failed and are missing in the table; it is not recorded")
+    compared = report.result["comparison"]
+    path = wing.folder / "results" / f"{Path(compared['task']).stem}-{compared['equal']}.json"
+    write_text(path, compact_json(report.result))
+    return path
+
+
+def recorded(wing: Wing) -> dict[str, dict[str, Any]]:
+    """The comparisons kept in a wing's folder: task-equal -> result.
+
+    Raises:
+        PaperworksError: one of them is damaged.
+    """
+    found = {}
+    for path in sorted((wing.folder / "results").glob("*.json")):
+        result = read_json(path) or {}
+        if not isinstance(result.get("comparison"), dict) or not isinstance(result.get("trials"), list):
+            raise PaperworksError(f"{path} is no comparison; remove it and record it again")
+        found[path.stem] = result
+    return found
+
+
 def known_settings(wing: Wing, task: str | Path) -> dict[str, Any]:
     """Every setting of a task with a value that shows its type."""
     name, file = _asked(wing, task)
@@ -619,6 +654,7 @@ def _entry(trials, comparison: Comparison, model: str, size: int, equal: str) ->
         "seconds": _typical([t["seconds"] for t in trials]),
         "inference_ms": _typical([metrics["inference_ms"] for _, metrics in here]),
         "elsewhere": {place: _spread(values) for place, values in places.items()},
+        "refused": dict(trials[0].get("notes") or {}),
         "transfers": spec.transfers,
         "front": {},
     }

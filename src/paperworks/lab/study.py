@@ -241,6 +241,7 @@ class Trial:
         self.rows: list[dict[str, Any]] = []
         self.curves: dict[str, list[list[float | None]]] = {}
         self.pictures: list[dict[str, Any]] = []
+        self.notes: dict[str, str] = {}
         self.measured: dict[str, Any] = {}
         self.counts: dict[str, float] = {}
         self.costs: dict[str, float] = {}
@@ -311,10 +312,15 @@ class Trial:
         finally:
             self.costs[variant] = self.costs.get(variant, 0.0) + time.perf_counter() - began
 
+    def note(self, about: str, text: str) -> None:
+        """Keep a sentence about what was not measured, and why."""
+        self.notes[about] = text
+
     def picture(self, title: str, kind: str, *, caption: str = "", **content: Any) -> None:
-        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter` or `images`, as small plain lists."""
-        if kind not in ("lines", "bars", "heatmap", "scatter", "images"):
-            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images")
+        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter`, `images` or `network`, as small
+        plain lists."""
+        if kind not in ("lines", "bars", "heatmap", "scatter", "images", "network"):
+            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images, network")
         self.pictures.append({"title": title, "kind": kind, "caption": caption, **_plain(content)})
 
 

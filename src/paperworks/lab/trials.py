@@ -80,4 +80,5 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
         "rows": trial.rows,
         "curves": {name: thinned(curve) for name, curve in trial.curves.items()},
         "pictures": trial.pictures if task["seed"] == 0 else [],
+        "notes": trial.notes,
     }

@@ -83,7 +83,8 @@ class Recipe:
         writes: the ending of the file that `predict` writes where the user names none.
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
-            `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+            `title`, `kind` (lines, bars, heatmap, scatter, images or network), `caption` and content, as
+            `Trial.picture` keeps.
         optimizer: `(model, settings) -> parameters -> optimizer`, for a method whose parameters have learning rates of
             their own; None: the one that the settings name.
         fit: `settings -> function`, where the paper's way of training is not `fit` itself: a function that takes what
