@@ -22,7 +22,6 @@ from torch.nn.modules.module import (
 from paperworks.errors import ModelFolderError
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-PART = 4096  # bytes that a module or tensor takes in Python, about, however small it is
 Build = TypeVar("Build", bound=Callable[..., nn.Module])
 
 
@@ -156,7 +155,7 @@ def _check_size(cls: Any, options: dict[str, Any], weights: Path) -> None:
     size, stored = 0, weights.stat().st_size
     allowed = max(2**26, 4 * stored)  # 4: half precision, and tied weights that are stored once
     try:
-        with _growing_to(4 * allowed), torch.device("meta"):
+        with _growing_to(4 * allowed, 2_000 + stored // 16), torch.device("meta"):
             size = sum(tensor.numel() * tensor.element_size() for tensor in cls(**options).state_dict().values())
     except _TooLarge as error:
         size = error.size
@@ -178,17 +177,20 @@ class _TooLarge(Exception):
 
 
 @contextlib.contextmanager
-def _growing_to(limit: int) -> Iterator[None]:
-    """Raises _TooLarge when the modules that this thread builds inside register more than `limit` bytes."""
-    taken, thread = 0, threading.get_ident()
+def _growing_to(limit: int, parts: int) -> Iterator[None]:
+    """Raises _TooLarge when the modules that this thread builds inside register more than `limit` bytes or `parts`.
+
+    Every tensor has an entry of some fifty bytes in the file of weights, so a small file has few parts.
+    """
+    taken, counted, thread = 0, 0, threading.get_ident()
 
     def count(module: nn.Module, name: str, part: Any) -> None:
-        nonlocal taken
+        nonlocal taken, counted
         if threading.get_ident() == thread:
-            tensor = isinstance(part, torch.Tensor)
-            taken += PART + (part.numel() * part.element_size() if tensor else 0)
-            if taken > limit:
-                raise _TooLarge(taken)
+            counted += 1
+            taken += part.numel() * part.element_size() if isinstance(part, torch.Tensor) else 0
+            if taken > limit or counted > parts:
+                raise _TooLarge(max(taken, limit))
 
     hooks = (
         register_module_parameter_registration_hook(count),
