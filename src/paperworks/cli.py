@@ -133,11 +133,14 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
     found = find_paper(paper)
     results = recorded(found)
     verdicts = (results.result or {}).get("verdicts", [])
+    confirmed = (results.confirmation or {}).get("verdicts", [])
     body = render(found.card, results)
     if as_json:
         kept = ("study", "claim", "kind", "status", "effect", "interval", "seeds", "fair", "sentence")
         short = [{name: verdict[name] for name in kept} for verdict in verdicts]
-        print(json.dumps({**found.card.summary(), "verdicts": short, "text": body}, indent=1, ensure_ascii=False))
+        again = [{name: verdict[name] for name in kept} for verdict in confirmed]
+        summary = {**found.card.summary(), "verdicts": short, "confirmation": again, "text": body}
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
         return
     card = found.card
     if not sys.stdout.isatty():
@@ -145,6 +148,7 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
         claims = [f"{verdict['status']}: {verdict['sentence']}" for verdict in verdicts]
+        claims += [f"on fresh seeds {verdict['status']}: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
                 [head, *(claims or [f"No verdict is recorded. Measure one: paperworks run {card.slug}"]), "", body]
@@ -160,6 +164,9 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
     console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
     if verdicts:
         console.print(_verdict_table(verdicts))
+        if confirmed:
+            console.print("\nRepeated on fresh seeds:")
+            console.print(_verdict_table(confirmed))
     else:
         console.print(f"No verdict is recorded. Measure one: paperworks run {card.slug}")
     console.print(Markdown(body))
@@ -171,6 +178,9 @@ def run(
     every: Annotated[bool, typer.Option("--all", help="Every paper.")] = False,
     budget: Annotated[str, typer.Option(help="smoke (seconds), laptop (minutes), paper (as published).")] = "laptop",
     seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds, from 0; default: the study's.")] = None,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="Repeat on fresh seeds, from this one; --record keeps it beside the first run.")
+    ] = 0,
     jobs: Annotated[int, typer.Option(min=1, help="Trials side by side, each on one core.")] = 1,
     settings: Settings = [],  # noqa: B006 (typer reads the default once)
     study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
@@ -195,6 +205,8 @@ def run(
         raise PaperworksError(
             "--record keeps what cards and the README cite: a whole run, without --set, of 3 seeds up"
         )
+    if record and first_seed and (budget != "laptop" or first_seed < 100):
+        raise PaperworksError("--record with --first-seed keeps a confirmation: laptop budget, seeds from 100 up")
     chosen = list(find_papers().values()) if every else [find_paper(name) for name in papers or []]
     results, failed = [], False
     for paper in chosen:
@@ -204,7 +216,7 @@ def run(
         options: dict[str, Any] = dict(
             seeds=seeds, jobs=jobs, settings=parse_settings(settings, known), studies=study, data=data, device=device
         )
-        options |= dict(tune=tune, fresh=fresh, on=on, runs=runs)
+        options |= dict(first_seed=first_seed, tune=tune, fresh=fresh, on=on, runs=runs)
         result = _run_one(paper, budget, options, record, quiet=as_json)
         if result is not None:
             results.append(result)
@@ -229,7 +241,8 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
     stored.write_text(report.folder / "result.json", stored.compact_json(report.result))
     if record and not report.failures:
         stored.record(paper, report.result)
-        _record_tuning(paper, report)
+        if not options["first_seed"]:
+            _record_tuning(paper, report)
     page = write_report(report.result, paper.card, report.folder / "report.html")
     if not quiet:
         from rich.console import Console

@@ -77,6 +77,19 @@ def test_the_readme_table_is_drawn_from_the_results(plausible):
     assert "a\\|b" in nasty
 
 
+def test_a_run_on_fresh_seeds_is_shown_beside_the_first(plausible, tmp_path):
+    result = plausible.results()["deeponet"]
+    card = next(card for card in plausible.papers() if card.slug == "deeponet")
+    again = {**result, "verdicts": [{**v, "status": "not supported"} for v in result["verdicts"]]}
+    again["command"] = "paperworks run deeponet --first-seed 100"
+    known = {"deeponet": Recorded(result, confirmation=again)}
+    assert "supported; on fresh seeds: not supported |" in readme_table([card], known)
+    build_gallery([card], known, tmp_path)
+    page = (tmp_path / "deeponet" / "index.html").read_text(encoding="utf-8")
+    assert "Repeated on fresh seeds" in page
+    assert "--first-seed 100" in page
+
+
 def test_importing_the_gallery_loads_nothing_heavy():
     code = (
         "import sys, paperworks.gallery; heavy = {'torch', 'numpy', 'scipy', 'matplotlib', 'jinja2', 'markdown_it'}; "

@@ -190,3 +190,13 @@ def test_a_results_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
     with pytest.raises(PaperworksError, match="cannot be written"):
         record(paper(tmp_path, "one"), result("one"))
+
+
+def test_a_run_on_fresh_seeds_is_kept_beside_the_first(tmp_path):
+    here = paper(tmp_path, "one")
+    record(here, result("one", effect=1.0))
+    assert recorded(here).confirmed("one") is None
+    record(here, {**result("one", effect=3.0), "first_seed": 100})
+    found = recorded(here)
+    assert found.verdict("one")["effect"] == 1.0
+    assert found.confirmed("one", "a beats b")["effect"] == 3.0

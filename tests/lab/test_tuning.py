@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from paperworks.errors import PaperworksError
+from paperworks.errors import PaperworksError, SettingError
 from paperworks.lab import Beats, Study
 
 BEST = {"a": 3, "b": 1}
@@ -201,3 +201,29 @@ def test_every_combination_of_a_grid_is_tried(run_study):
     assert set(seen) == {(k, m) for k in (1, 2) for m in (5, 6, 7)}
     assert entry["choices"] == {"a": {"k": 2, "m": 6}}
     assert entry["edges"] == []  # of two values each one is an edge: nothing to say
+
+
+def test_fresh_seeds_repeat_the_choices_and_leave_the_first_runs_alone(run_study):
+    def trial(t):
+        t.row(error=t.settings["lr"] + t.seed, val_error=t.settings["lr"] + t.seed)
+
+    study = Study(
+        "fresh",
+        arms=("a", "b"),
+        settings=dict(lr=1.0),
+        grid=dict(lr=[0.5, 1.0, 2.0]),
+        select=("val_error", "lower"),
+        seeds=3,
+        claims=[Beats("error", "a", "b")],
+    )
+    study.trial(trial)
+    first = run_study(study, tune=True)
+    again = run_study(study, first_seed=100, seeds=4)
+    assert [t["seed"] for t in again.trials if t["arm"] == "a"] == [100, 101, 102, 103]
+    assert {t["settings"]["lr"] for t in again.trials} == {t["settings"]["lr"] for t in first.trials} == {0.5}
+    assert again.folder != first.folder
+    assert "--first-seed 100" in again.result["command"]
+    with pytest.raises(SettingError, match="leave --tune out"):
+        run_study(study, first_seed=100, tune=True)
+    with pytest.raises(SettingError, match="from 1000 up are for tuning"):
+        run_study(study, first_seed=998, seeds=4)

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from paperworks.lab.results import Recorded
+
 from .forest import effect_text, interval_text
 from .report import failed_controls, overall
 
@@ -22,7 +24,7 @@ def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:
         if lead is None:
             lines.append(f"| {paper_cell} | {_cell(card.claim)} | not measured yet | | | |")
             continue
-        again = _superseded(paper)
+        again = _superseded(paper) + _confirmed(results.get(card.slug), lead)
         effect = f"{effect_text(lead['scale'], lead['effect'])} [{interval_text(lead['scale'], lead['interval'])}]"
         failed = "; ".join(_cell(claim) for claim in failed_controls(verdicts)) or _none(verdicts)
         lines.append(
@@ -36,6 +38,12 @@ def _superseded(paper: Any) -> str:
     """Says so where a record replaced an earlier one, whose rows are kept beside it and whose card tells why."""
     folder = getattr(paper, "folder", None)
     return " (second recording)" if folder and (folder / "results" / "laptop_superseded.json").is_file() else ""
+
+
+def _confirmed(found: Any, lead: Mapping[str, Any]) -> str:
+    """What the same claim came to on seeds that no earlier run had seen."""
+    again = found.confirmed(lead["study"], lead["claim"]) if isinstance(found, Recorded) else None
+    return f"; on fresh seeds: {again['status']}" if again else ""
 
 
 def _none(verdicts: Iterable[Mapping[str, Any]]) -> str:

@@ -39,7 +39,10 @@ def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Pat
         except CardError as error:
             body = markdown(f"The card's text could not be filled in:\n\n    {error}")
         claims = [claim_view(verdict) for verdict in (result or {}).get("verdicts") or []]
-        write_text(room / "index.html", page("paper.html.j2", body=body, claims=claims, **entry))
+        confirmed = [claim_view(verdict) for verdict in (known.confirmation or {}).get("verdicts") or []]
+        command = (known.confirmation or {}).get("command", "")
+        content = {"body": body, "claims": claims, "confirmed": confirmed, "confirm_command": command}
+        write_text(room / "index.html", page("paper.html.j2", **content, **entry))
         entries.append(entry)
     fields = sorted({entry["card"].field for entry in entries})
     counts = {name: sum(entry["card"].field == name for entry in entries) for name in fields}

@@ -52,6 +52,7 @@ def fill(text: str, results: Recorded | None) -> str:
     known = results or Recorded(None)
     functions: dict[str, Callable[..., Any]] = {
         "verdict": lambda study, which=0: View(known.verdict(study, which)),
+        "confirmed": lambda study, which=0: View(known.confirmed(study, which)),
         "mean": known.mean,
         "cost": known.cost,
         "fitted": known.fitted,

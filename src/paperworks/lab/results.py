@@ -12,6 +12,7 @@ from .files import write_text
 from .ledger import trial_problem
 
 SCHEMA = 1
+CONFIRMATION = "confirmation.json"
 
 
 class Recorded:
@@ -22,15 +23,17 @@ class Recorded:
         result: Mapping[str, Any] | None,
         parity: Mapping[str, Any] | None = None,
         fits: Mapping[str, Any] | None = None,
+        confirmation: Mapping[str, Any] | None = None,
     ):
-        self.result, self.parity, self.fits = result, parity, fits or {}
+        self.result, self.parity, self.fits, self.confirmation = result, parity, fits or {}, confirmation
 
     def verdict(self, study: str, which: int | str = 0) -> dict[str, Any] | None:
         """A study's verdict, by its place among the study's claims or by the claim's wording."""
-        found = [v for v in (self.result or {}).get("verdicts", []) if v["study"] == study]
-        if isinstance(which, int):
-            return found[which] if which < len(found) else None
-        return next((v for v in found if v["claim"] == which), None)
+        return _verdict(self.result, study, which)
+
+    def confirmed(self, study: str, which: int | str = 0) -> dict[str, Any] | None:
+        """The same verdict out of the run on fresh seeds, where one is recorded."""
+        return _verdict(self.confirmation, study, which)
 
     def trials(self, study: str) -> list[dict[str, Any]]:
         """A study's recorded trials."""
@@ -66,6 +69,13 @@ class Recorded:
         return self.fits.get(name, {}).get("metrics", {}).get(part, {}).get(metric)
 
 
+def _verdict(result: Mapping[str, Any] | None, study: str, which: int | str) -> dict[str, Any] | None:
+    found = [v for v in (result or {}).get("verdicts", []) if v["study"] == study]
+    if isinstance(which, int):
+        return found[which] if which < len(found) else None
+    return next((v for v in found if v["claim"] == which), None)
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in `path`; None where there is no such file.
 
@@ -92,13 +102,23 @@ def recorded(paper: Paper, budget: str = "laptop") -> Recorded:
         PaperworksError: a results file is damaged.
     """
     folder = paper.folder / "results"
-    result = read_json(folder / f"{budget}.json")
-    for name in ("verdicts", "trials", "studies") if result is not None else ():
-        if not isinstance(result.get(name), list):  # type: ignore[union-attr]
-            raise PaperworksError(f"{folder / f'{budget}.json'} lacks the list '{name}'; record it again")
-    if result is not None:
-        _check(folder / f"{budget}.json", result)
-    return Recorded(result, read_json(folder / "parity.json"), read_json(folder / "fits.json"))
+    return Recorded(
+        _result(folder / f"{budget}.json"),
+        read_json(folder / "parity.json"),
+        read_json(folder / "fits.json"),
+        _result(folder / CONFIRMATION) if budget == "laptop" else None,
+    )
+
+
+def _result(path: Path) -> dict[str, Any] | None:
+    result = read_json(path)
+    if result is None:
+        return None
+    for name in ("verdicts", "trials", "studies"):
+        if not isinstance(result.get(name), list):
+            raise PaperworksError(f"{path} lacks the list '{name}'; record it again")
+    _check(path, result)
+    return result
 
 
 def _check(path: Path, result: Mapping[str, Any]) -> None:
@@ -134,10 +154,13 @@ def record_fit(paper: Paper, name: str, source: Path, report: Mapping[str, Any])
 def record(paper: Paper, result: Mapping[str, Any]) -> Path:
     """Write a run's result into the paper's folder; studies that this run left out keep what they had.
 
+    A run on fresh seeds is kept beside the first one, and takes nothing of its place.
+
     Raises:
         PaperworksError: the folder cannot be written (an installed package, say).
     """
-    path = paper.folder / "results" / f"{result['budget']}.json"
+    fresh = result.get("first_seed", 0) > 0
+    path = paper.folder / "results" / (CONFIRMATION if fresh else f"{result['budget']}.json")
     merged = dict(result)
     earlier = read_json(path)
     if earlier:

@@ -17,7 +17,7 @@ from .ledger import Ledger, code_hash, trial_key
 from .results import SCHEMA
 from .study import BUDGETS, SMOKE_SEEDS, Study
 from .trials import run_trial
-from .tuning import Tuning
+from .tuning import FIRST_SEED, Tuning
 from .verdict import Rows, Verdict, judge
 
 RUNS = "paperworks-runs"
@@ -59,6 +59,7 @@ def run(
     budget: str = "laptop",
     *,
     seeds: int | None = None,
+    first_seed: int = 0,
     jobs: int = 1,
     settings: Mapping[str, Any] | None = None,
     studies: Sequence[str] | None = None,
@@ -75,7 +76,9 @@ def run(
     Args:
         paper: a slug, the folder of a paper outside the package, or a Paper.
         budget: `smoke` (seconds), `laptop` (minutes; gives the verdict) or `paper` (the published setting).
-        seeds: how many, from 0; default: the study's.
+        seeds: how many, from `first_seed`; default: the study's.
+        first_seed: above 0 the run repeats the studies on seeds that no recorded run has seen, with the choices that
+            are stored: a confirmation.
         jobs: trials side by side, each in a process of its own.
         settings: over those of the budget, of every study that has them.
         studies: only these.
@@ -98,6 +101,10 @@ def run(
         raise SettingError(f"no budget '{budget}'; there are {', '.join(BUDGETS)}")
     if (seeds is not None and seeds < 1) or jobs < 1:
         raise SettingError("--seeds and --jobs take a whole number from 1")
+    if first_seed < 0 or first_seed + (seeds or 1) > FIRST_SEED:
+        raise SettingError(f"--first-seed takes 0 to {FIRST_SEED - 1}: seeds from {FIRST_SEED} up are for tuning")
+    if first_seed and tune:
+        raise SettingError("--first-seed repeats a run with the choices made for it: leave --tune out")
     chosen = _chosen(paper, studies)
     overrides = dict(settings or {})
     unknown = [name for name in overrides if not any(name in study.known_settings() for study in chosen)]
@@ -113,6 +120,7 @@ def run(
         folder=Path(runs),
         execute=_executor(jobs, on),
         watch=watch or (lambda event: None),
+        first_seed=first_seed,
     )
     return job.run(chosen, seeds, tune, fresh, named=studies is not None, asked=data is not None)
 
@@ -213,6 +221,7 @@ class _Job:
     code_file: Path | None = None
     make_tuning: Callable[..., Any] = Tuning
     command: str | None = None
+    first_seed: int = 0
 
     def run(self, studies: list[Study], seeds: int | None, tune: bool, fresh: bool, named: bool, asked: bool) -> Report:
 
@@ -241,6 +250,7 @@ class _Job:
             "schema": SCHEMA,
             "paper": self.paper.slug,
             "budget": self.budget,
+            **({"first_seed": self.first_seed} if self.first_seed else {}),
             "command": self._command(seeds, tune),
             "started": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "cpu_seconds": round(sum(trial["cpu_seconds"] for trial in results), 2),
@@ -254,7 +264,8 @@ class _Job:
             "failures": self.failures,
             "not_run": not_run,
         }
-        return Report(verdicts, results, result, self.folder / self.paper.slug / self.budget)
+        name = f"{self.budget}-from-seed-{self.first_seed}" if self.first_seed else self.budget
+        return Report(verdicts, results, result, self.folder / self.paper.slug / name)
 
     def _with_data(self, studies: list[Study], named: bool, asked: bool) -> tuple[list[Study], list[dict[str, str]]]:
         """The studies whose data is there, and why the others are not run; data asked for and absent is refused."""
@@ -294,7 +305,8 @@ class _Job:
     def _seeds(self, study: Study, seeds: int | None) -> range:
         if study.deterministic:
             return range(1)
-        return range(seeds if seeds is not None else SMOKE_SEEDS if self.budget == "smoke" else study.seeds)
+        count = seeds if seeds is not None else SMOKE_SEEDS if self.budget == "smoke" else study.seeds
+        return range(self.first_seed, self.first_seed + count)
 
     def plan(self, study: Study, seeds: Iterable[int], tuning: Any) -> list[dict[str, Any]]:
         """Every trial of a study, seed by seed, so that an interrupted run holds whole comparisons."""
@@ -408,6 +420,7 @@ class _Job:
         words += ["--budget", self.budget]
         words += ["--study", study.name] if study else []
         words += ["--seeds", str(seeds)] if seeds is not None else []
+        words += ["--first-seed", str(self.first_seed)] if self.first_seed else []
         for name, value in self.overrides.items():
             words += ["--set", f"{name}={value}"]
         words += ["--data", "DIR"] if self.data_root else []
