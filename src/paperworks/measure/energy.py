@@ -71,6 +71,11 @@ def add_neuron_updates(number: float) -> None:
         counted.append(number * _repeats.get())
 
 
+def counting() -> bool:
+    """Whether `count_synaptic_work` is running the model."""
+    return not torch.compiler.is_compiling() and _updates.get() is not None
+
+
 @contextmanager
 def repeated(times: int) -> Iterator[None]:
     """Count what runs inside `times` times: a product computed once that the counted hardware does every step."""
