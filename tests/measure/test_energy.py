@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from paperworks.measure import EnergyPerOperation, count_synaptic_work
+from paperworks.measure.energy import add_neuron_updates, counting, repeated
 
 
 @pytest.mark.parametrize(("place", "reached"), [((2, 2), 9), ((0, 0), 4), ((0, 2), 6), ((4, 3), 6)])
@@ -47,3 +48,27 @@ def test_pooled_spikes_count_with_their_number():
 def test_samples_must_be_counted():
     with pytest.raises(ValueError, match="samples"):
         count_synaptic_work(nn.Sequential(nn.Linear(2, 2)), torch.ones(1, 2), samples=0)
+
+
+def test_updates_and_repeats_are_counted_once_each_a_sample():
+    class Told(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(3, 2)
+
+        def forward(self, x):
+            add_neuron_updates(7 * len(x))
+            with repeated(5):
+                y = self.linear(x)
+                add_neuron_updates(2 * len(x))
+            return self.linear(torch.ones_like(x)) + y
+
+    net, x = Told(), torch.full((4, 3), 0.5)
+    add_neuron_updates(1000)  # nobody counts
+    assert not counting()
+    work = count_synaptic_work(net, x, samples=4)
+    assert work.neuron_updates == 7 + 5 * 2
+    assert work.macs == 5 * 6
+    assert work.synaptic_operations == 6
+    assert work.layers == {"linear": (30.0, 30.0, 6.0)}
+    assert not counting()
