@@ -1,6 +1,6 @@
 """Spiking networks as a reader of the review arXiv 1804.08150 meets them: neurons, three ways to train, their cost."""
 
-from .convert import ConvertedNetwork, convert_to_spiking
+from .convert import ConvertedNetwork, SpikingReLU, convert_to_spiking
 from .encode import direct, encode, events, latency, rate
 from .model import (
     SpikingConvNet,
@@ -25,6 +25,7 @@ __all__ = [
     "STDPNetwork",
     "SpikingConvNet",
     "SpikingMLP",
+    "SpikingReLU",
     "Surrogate",
     "Synaptic",
     "convert_to_spiking",

@@ -38,6 +38,7 @@ ADVICE: tuple[tuple[tuple[type[nn.Module], ...], str], ...] = (
     ((nn.MultiheadAttention, nn.Softmax, nn.RNNBase, nn.Embedding), "it has no counterpart of firing rates"),
     ((nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d), "pool by the average instead"),
 )  # fmt: skip
+ROWS_TRIED = 8  # when looking for what is not linear
 MOST_VALUES = 1 << 20  # of a layer's activations, in a quantile
 
 
@@ -84,11 +85,11 @@ class SpikingReLU(nn.Module):
         """For `print`."""
         return "lambda=" + ", ".join(f"{value:.3g}" for value in self.thresholds.tolist())
 
-    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
-        stored = state.get(prefix + "thresholds")
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **options: Any) -> None:
+        stored = state_dict.get(prefix + "thresholds")
         if isinstance(stored, Tensor) and stored.shape != self.thresholds.shape:
             self.thresholds = self.thresholds.new_zeros(stored.shape)
-        super()._load_from_state_dict(state, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
 
 class SpikingMaxPool(nn.Module):
@@ -253,7 +254,7 @@ def convert_to_spiking(
                 if not part.seen:
                     raise ValueError("model: a ReLU of it was not called on the data; take it out, or give other data")
                 part.calibrate(percentile)
-        _refuse_what_is_not_linear(converted, batches[0][:4])
+        _refuse_what_is_not_linear(converted, batches[0])
     return converted
 
 
@@ -280,7 +281,7 @@ def _as_tensor(given: Any) -> Tensor:
 def _refuse_by_name(net: nn.Module) -> None:
     for name, part in net.named_modules():
         for kinds, advice in ADVICE:
-            if isinstance(part, kinds):
+            if isinstance(part, kinds) and not isinstance(part, RELUS):  # ReLU6 is a Hardtanh
                 raise ValueError(
                     f"model: {name.removeprefix('0.')} is {type(part).__name__}, which cannot spike; {advice}"
                 )
@@ -289,7 +290,9 @@ def _refuse_by_name(net: nn.Module) -> None:
 def _refuse_what_is_not_linear(converted: ConvertedNetwork, x: Tensor) -> None:
     """With every ReLU taken as the identity the network must be affine, row by row; F.relu or a softmax is not."""
     trial = copy.deepcopy(converted)
-    a, b = x, 0.5 * x.roll(1, -1) + 0.25 * torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    x = x[torch.arange(ROWS_TRIED) % len(x)]
+    noise = 4 * (x.std() + 1e-3) * torch.randn(2, *x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    a, b = noise[0] + x, noise[1] - x  # of either sign, so that a ReLU shows itself
     tolerance = 2e-3
     try:
         outputs = [trial.double().call(each.double(), "linear") for each in (a, b, 0.25 * a + 0.75 * b)]
@@ -304,7 +307,7 @@ def _refuse_what_is_not_linear(converted: ConvertedNetwork, x: Tensor) -> None:
             "F.max_pool2d called as a function (make them modules), a softmax or sigmoid at the end (leave it out; "
             "logits give the same label), a product of activations (train without it)"
         )
-    alone = trial.call(x[:1].to(outputs[0].dtype), "linear")
+    alone = trial.call(a[:1].to(outputs[0].dtype), "linear")
     if alone.shape != outputs[0][:1].shape or float((alone - outputs[0][:1]).abs().max()) > tolerance * size:
         raise ValueError("model: a row's output depends on the other rows; time steps run as rows and would mix")
 

@@ -76,6 +76,11 @@ class SpikingMLP(nn.Module, Pretrained):
         check_shape("x", x, ("batch", self.widths[0]))
         return _run(self, x, generator)
 
+    def run_spikes(self, spikes: Float[Tensor, "steps batch inputs"]) -> tuple[Tensor, list[Tensor]]:
+        """As `run`, of spikes that are there already: events of a sensor, over any number of steps."""
+        check_shape("spikes", spikes, ("steps", "batch", self.widths[0]))
+        return _through(self, _current(self.layers[0], spikes))
+
     @classmethod
     def example(cls) -> Example:
         """Six inputs, three classes."""
@@ -136,6 +141,11 @@ class SpikingConvNet(nn.Module, Pretrained):
         check_shape("x", x, ("batch", *self.in_shape))
         return _run(self, x, generator)
 
+    def run_spikes(self, spikes: Float[Tensor, "steps batch channels height width"]) -> tuple[Tensor, list[Tensor]]:
+        """As `run`, of spikes that are there already: events of a sensor, over any number of steps."""
+        check_shape("spikes", spikes, ("steps", "batch", *self.in_shape))
+        return _through(self, _current(self.layers[0], spikes))
+
     @classmethod
     def example(cls) -> Example:
         """8 x 8 images of one channel, two convolutions."""
@@ -181,6 +191,10 @@ def _run(net: Any, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor
         current = current.expand(net.steps, *current.shape[1:])
     else:
         current = _current(net.layers[0], _encoded(net, x, generator))
+    return _through(net, current)
+
+
+def _through(net: Any, current: Tensor) -> tuple[Tensor, list[Tensor]]:
     spikes: list[Tensor] = []
     for neuron, layer in zip(net.neurons, net.layers[1:], strict=True):
         spikes.append(neuron(current))
