@@ -89,10 +89,11 @@ def snntorch_leaky() -> Callable[[Tensor], Tensor]:
 
 
 def spikingjelly_lif() -> Callable[[Tensor], Tensor]:
-    """Its multi-step mode, torch backend; tau = 1 / (1 - beta) with the input unscaled."""
-    from spikingjelly.activation_based import functional, neuron  # type: ignore[import-not-found]
+    """Its multi-step mode; tau = 1 / (1 - beta) with the input unscaled."""
+    from spikingjelly.activation_based import functional, neuron, surrogate  # type: ignore[import-not-found]
 
-    made = neuron.LIFNode(tau=1 / (1 - BETA), decay_input=False, v_reset=None, step_mode="m", backend="torch")
+    how: dict[str, Any] = dict(surrogate_function=surrogate.ATan(), step_mode="m")
+    made = neuron.LIFNode(tau=1 / (1 - BETA), decay_input=False, v_reset=None, **how)
 
     def over_time(x: Tensor) -> Tensor:
         functional.reset_net(made)

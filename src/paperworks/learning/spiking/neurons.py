@@ -64,27 +64,31 @@ class _Scan(torch.autograd.Function):
         (membrane,) = ctx.saved_tensors
         beta, theta, k, zero, detach, surrogate = ctx.how
         of_spikes, of_membrane = (None if g is None else g.unbind(0) for g in gradients)
-        made = torch.zeros_like(membrane) if of_spikes is None else torch.empty_like(membrane)
+        made = torch.empty_like(membrane)
         h, g = membrane.unbind(0), made.unbind(0)
         derivative, inner = torch.empty_like(h[0]), torch.empty_like(h[0])
         last = len(h) - 1
         for t in range(last, -1, -1):
             torch.sub(h[t], theta, out=derivative)
-            if zero and t < last:
-                torch.le(derivative, 0, out=inner)  # what is not reset
-                torch.mul(g[t + 1], inner, out=g[t]).mul_(beta)
-            elif t < last:
-                torch.mul(g[t + 1], beta, out=g[t])
-            else:
+            later = g[t + 1] if t < last else None
+            if later is None:
                 g[t].zero_()
-            surrogate.derivative_(derivative)
-            if of_spikes is not None:
-                g[t].addcmul_(of_spikes[t], derivative)
-            if t < last and not detach:
-                if zero:
-                    g[t].addcmul_(torch.mul(h[t], g[t + 1], out=inner), derivative, value=-beta)
-                else:
-                    g[t].addcmul_(g[t + 1], derivative, value=-k)
+            elif zero:
+                torch.le(derivative, 0, out=inner)  # what is not reset
+                torch.mul(later, inner, out=g[t]).mul_(beta)
+            else:
+                torch.mul(later, beta, out=g[t])
+            factor = None if of_spikes is None else of_spikes[t]  # of the surrogate
+            if later is not None and not detach:
+                undone = torch.mul(later, h[t], out=inner) if zero else later
+                scale = -beta if zero else -k
+                factor = (
+                    torch.mul(undone, scale, out=inner)
+                    if factor is None
+                    else torch.add(factor, undone, alpha=scale, out=inner)
+                )
+            if factor is not None:
+                surrogate.add_scaled_(g[t], factor, derivative)
             if of_membrane is not None:
                 g[t].add_(of_membrane[t])
         return made, *[None] * 7

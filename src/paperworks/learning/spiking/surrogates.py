@@ -33,6 +33,15 @@ class Surrogate:
         default, overwrite = DERIVATIVES[self.name]
         return overwrite(v, default if self.scale is None else self.scale)
 
+    def add_scaled_(self, total: Tensor, factor: Tensor, v: Tensor) -> None:
+        """total += factor * derivative(v); overwrites `v`. The arc tangent's takes two operations."""
+        if self.name != "atan":
+            total.addcmul_(factor, self.derivative_(v))
+            return
+        alpha = 2.0 if self.scale is None else self.scale
+        one = torch.ones((), dtype=v.dtype, device=v.device)
+        total.addcdiv_(factor, torch.addcmul(one, v, v, value=(math.pi / 2 * alpha) ** 2, out=v), value=alpha / 2)
+
 
 def _atan(v: Tensor, alpha: float) -> Tensor:
     """(alpha / 2) / (1 + (pi alpha v / 2)^2)."""
