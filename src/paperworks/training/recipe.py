@@ -24,7 +24,7 @@ from paperworks.nn.pretrained import CONFIG, WEIGHTS, read_config
 
 from .batches import Batches
 from .checkpoint import Checkpoint
-from .fit import fit
+from .fit import Fitted, fit
 
 RECIPE, UNFINISHED = "recipe.json", "unfinished.json"
 COMMON: dict[str, Any] = {
@@ -82,6 +82,8 @@ class Recipe:
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+        fit: `settings -> function`, where the paper's way of training is not `fit` itself: a function that takes what
+            `fit` takes and gives a `Fitted`.
     """
 
     slug: str
@@ -94,6 +96,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    fit: Callable[[Mapping[str, Any]], Callable[..., Fitted]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -152,7 +155,8 @@ def fit_files(
     def loss(net: nn.Module, batch: Any) -> torch.Tensor:
         return recipe.loss(net, tuple(tensor.to(device) for tensor in batch))
 
-    fitted = fit(
+    train = recipe.fit(chosen) if recipe.fit else fit
+    fitted = train(
         model,
         loss,
         batches,

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from paperworks.errors import DataFileError
-from paperworks.vision import image_folder
-from paperworks.vision.image_folder import ImageRows, list_classes, list_images, read_image
+from paperworks.training import image_folder
+from paperworks.training.image_folder import ImageRows, list_classes, list_images, read_image
 
 NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
 
