@@ -147,8 +147,8 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
         head = (
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
-        claims = [f"{verdict['status']}: {verdict['sentence']}" for verdict in verdicts]
-        claims += [f"on fresh seeds {verdict['status']}: {verdict['sentence']}" for verdict in confirmed]
+        claims = [f"{verdict['kind']}: {verdict['sentence']}" for verdict in verdicts]
+        claims += [f"{verdict['kind']}, on fresh seeds: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
                 [head, *(claims or [f"No verdict is recorded. Measure one: paperworks run {card.slug}"]), "", body]
@@ -252,7 +252,7 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
             console.print(_verdict_table(report.result["verdicts"]))
             for verdict in report.result["verdicts"]:
                 if verdict["kind"] == "headline":
-                    console.print(f"[bold]{verdict['status']}[/]  {_plain(verdict['sentence'])}")
+                    console.print(_plain(verdict["sentence"]), style="bold")
         for skipped in report.result["not_run"]:
             console.print(f"not run: study '{skipped['study']}' {_plain(skipped['why'])}", style="dim")
         seconds = sum(trial["cpu_seconds"] for trial in report.trials)

@@ -72,10 +72,20 @@ def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
     if not failed and not open_:
         all_of_them = {1: "The control holds.", 2: "Both controls hold."}
         return all_of_them.get(len(controls), f"All {len(controls)} controls hold.")
-    told = [f"it fails the control “{claim}”" for claim in failed]
-    told += [f"the control “{claim}” is undecided" for claim in open_]
+    told = [f"it fails {_claims(failed)}"] if failed else []
+    told += [f"{_claims(open_)} {'is' if len(open_) == 1 else 'are'} undecided"] if open_ else []
     text = "; ".join(told)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _claims(claims: Sequence[str]) -> str:
+    """Controls by name where a sentence can carry them, else the first and how many more there are."""
+    named = [f"“{claim}”" for claim in claims]
+    if len(named) == 1:
+        return f"the control {named[0]}"
+    if len(named) == 2:
+        return f"the controls {named[0]} and {named[1]}"
+    return f"{len(named)} controls, among them {named[0]}"
 
 
 def view(result: Result, card: Any) -> dict[str, Any]:
