@@ -365,6 +365,7 @@ FILES = {
     "nn_to_no": periodic_fields,
     "noprop": labelled_table,
     "sinenet": flow_file,
+    "spiking": photos,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
 
