@@ -99,17 +99,17 @@ on_mnist = Study(
     question="And on MNIST?",
     arms=ARMS,
     variants=VARIANTS,
-    settings=dict(data="mnist", width=256, lr=3e-3, batch_size=128, penalty=10.0, target=0.05, ann_penalty=1.0,
+    settings=dict(data="mnist", width=256, lr=3e-3, batch_size=128, penalty=10.0, target=0.05, ann_penalty=0.3,
                   percentile=99.9),
     smoke=dict(steps=2, times=[1, 2], times_converted=[2], width=16, n_train=256, n_val=100, n_test=100),
-    laptop=dict(steps=700, times=[4], times_converted=[4, 16], n_train=48_000, n_val=2_000,
+    laptop=dict(steps=600, times=[4], times_converted=[4, 16], n_train=48_000, n_val=2_000,
                 n_test=10_000),
     paper=dict(steps=9_000, times=[1, 2, 4, 8, 16], times_converted=[4, 16, 64, 256], width=1_000, n_train=55_000,
                n_val=5_000, n_test=10_000),
     seeds=3,
     grid=dict(lr=[1e-3, 3e-3, 1e-2, 3e-2]),
     select=("val_acc", "higher"),
-    tuning=dict(steps=120, times_converted=[4], n_test=500),
+    tuning=dict(steps=100, times_converted=[4], n_test=500),
     files={"mnist": MNIST_FILES},
     equal=("parameters", "steps"),
     trade_off=("operations", "acc", SHOWN),
@@ -171,7 +171,7 @@ def train(t: Trial, net: nn.Module, loss: Callable[[Any, Any], Tensor], data: Sp
     batches = Batches(tuple(data.train), s.batch_size, t.seed)
     if count:
         t.count(net, step=lambda: loss(net, batches(0)), unit="batch")
-    fitted = fit(net, loss, batches, steps=s.steps, lr=s.lr, schedule="cosine", log=t.log)
+    fitted = fit(net, loss, batches, steps=s.steps, lr=s.lr, schedule="cosine", log=t.log if count else None)
     net.eval()
     return not fitted.diverged
 
