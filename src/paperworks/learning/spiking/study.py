@@ -40,6 +40,7 @@ VARIANTS = {
 }
 SHOWN = ("ann", "ann_skipping", "ann_sparse_skipping", "sg_sparse_by_steps", "sg_latency_by_steps", "sg_rate_by_steps",
          "sg_direct_by_steps", "converted_rate_by_steps")  # fmt: skip
+COUNTED = 500  # rows of the test part, the same for all, whose operations are counted
 CLOSE = 0.01  # accuracy that fewer steps may cost, on validation rows
 GAP = "gaps that shrink and vanish on some tasks, in words (abstract)"
 FEWER = "typically far fewer operations, in words (abstract)"
@@ -209,7 +210,7 @@ def spiking_arm(t: Trial, data: Split) -> None:
         torch.manual_seed(t.seed)
         net = SpikingMLP((data.train.x.shape[1], s.width, 10), steps, encoding, bias=False)
         fine = train(t, net, loss, data, count=steps == s.times[-1])
-        work = cost(net, data.test.x[:500])
+        work = cost(net, data.test.x[:COUNTED])
         found.append({
             "time_steps": steps, "acc": accuracy(net, data.test) if fine else None,
             "val_acc": accuracy(net, data.val) if fine else None, **energies(work),
@@ -233,9 +234,9 @@ def ann_arm(t: Trial, data: Split) -> None:
     net = relu_network(SpikingMLP((data.train.x.shape[1], s.width, 10), bias=False))
     fine = train(t, net, functools.partial(plain_loss, penalty=s.ann_penalty * (t.arm == "ann_sparse")), data)
     scores = {"acc": accuracy(net, data.test) if fine else None, "val_acc": accuracy(net, data.val) if fine else None}
-    work = cost(net, data.test.x[:500])
-    t.row(**scores, **energies(work))
-    t.row(f"{t.arm}_skipping", **scores, **energies(work, skip_zeros=True))
+    work = cost(net, data.test.x[:COUNTED])
+    t.row(None, None, **scores, **energies(work))
+    t.row(f"{t.arm}_skipping", None, **scores, **energies(work, skip_zeros=True))
     if t.arm != "ann":
         return
     for name, encoding in CONVERTED.items():
@@ -247,7 +248,7 @@ def ann_arm(t: Trial, data: Split) -> None:
             draw = functools.partial(spiking, generator=torch.Generator().manual_seed(t.seed))
             found.append({
                 "time_steps": steps, "acc": accuracy(draw, data.test) if fine else None,
-                "val_acc": accuracy(draw, data.val) if fine else None, **energies(cost(spiking, data.test.x[:200])),
+                "val_acc": accuracy(draw, data.val) if fine else None, **energies(cost(spiking, data.test.x[:COUNTED])),
             })  # fmt: skip
         report(t, name, found)
 
