@@ -10,7 +10,7 @@ import pytest
 
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
-from paperworks.gallery.report import claim_view, controls_sentence, overall, view
+from paperworks.gallery.report import _trade_off, claim_view, controls_sentence, overall, view
 
 
 class Page(HTMLParser):
@@ -191,3 +191,19 @@ def test_a_path_that_cannot_be_written_is_told(plausible, whole, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(PaperworksError, match="cannot be written"):
         write_report(whole, plausible.card(), tmp_path / "file" / "report.html")
+
+
+def test_a_trade_off_is_drawn_from_the_rows_of_its_variants():
+    rows = [
+        {"variant": "curve", "cell": f"k={k}", "metrics": {"cost": 10.0 * k, "acc": 0.9 + k / 100}} for k in (1, 2, 3)
+    ]
+    rows += [{"variant": "point", "cell": None, "metrics": {"cost": 25.0, "acc": 0.95}}]
+    trials = [{"study": "s", "arm": "curve", "seed": seed, "rows": rows} for seed in (0, 1)]
+    study = {"name": "s", "trade_off": ["cost", "acc", ["curve", "point", "absent"]]}
+    (chart,) = _trade_off(study, trials)
+    assert "acc against cost" in chart["svg"]
+    assert "curve" in chart["svg"]
+    assert "point" in chart["svg"]
+    assert "absent" not in chart["svg"]
+    assert _trade_off({"name": "s"}, trials) == []
+    assert _trade_off(study, []) == []
