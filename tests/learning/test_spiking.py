@@ -408,3 +408,15 @@ def test_stdp_refuses_what_makes_no_sense():
         net.assign_labels(torch.rand(2, 4), torch.tensor([0, 2]))
     with pytest.raises(ValueError, match="expected shape"):
         net.learn(torch.rand(2, 5))
+
+
+def test_without_rising_thresholds_few_neurons_win_everything():
+    x = torch.rand(60, 16, generator=generator())
+    shares = []
+    for step in (0.0, 0.2):
+        torch.manual_seed(0)
+        net = STDPNetwork(16, 8, 2, weight_sum=4.0, theta_step=step)
+        net.learn(x, batch_size=10, passes=3, lr=0.05)
+        counts = net.respond(x, generator()).sum(0)
+        shares.append(float(counts.max() / counts.sum()))
+    assert shares[0] > 1.25 * shares[1]

@@ -212,3 +212,27 @@ def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="from 0 to 1"):
         convert_to_spiking(net, x, encoding="rate")(x - 1)
     assert isinstance(convert_to_spiking(net, x).parts()[0], SpikingReLU)
+
+
+@pytest.mark.slow
+def test_answers_of_a_trained_network_are_kept_given_time():
+    from paperworks.learning.spiking import relu_network, spiking_mlp_digits
+    from paperworks.training.digits import digits
+
+    data = digits(7)
+    torch.manual_seed(0)
+    net = relu_network(spiking_mlp_digits())
+    optimizer = torch.optim.Adam(net.parameters(), 1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        F.cross_entropy(net(data.train.x), data.train.y).backward()
+        optimizer.step()
+    agreement = []
+    with torch.no_grad():
+        answers = net.eval()(data.val.x).argmax(1)
+        assert float((answers == data.val.y).float().mean()) > 0.9
+        for steps in (2, 256):
+            converted = convert_to_spiking(net, data.train.x, steps=steps, percentile=100)
+            agreement.append(float((converted(data.val.x).argmax(1) == answers).float().mean()))
+    assert agreement[1] >= 0.99
+    assert agreement[1] > agreement[0]
