@@ -380,10 +380,12 @@ def test_learning_keeps_weights_in_bounds_and_their_sum():
 
 def test_at_most_one_neuron_fires_a_step_and_it_silences_the_rest():
     net = STDPNetwork(4, 3, 2, weight_sum=2.0)
-    fired, membrane = net._compete(torch.zeros(2, 3), torch.tensor([[1.5, 1.2, 3.0], [0.2, 0.9, 0.1]]))
+    membrane = torch.zeros(2, 3)
+    fired = net._compete(membrane, torch.tensor([[1.5, 1.2, 3.0], [0.2, 0.9, 0.1]]))
     assert fired.tolist() == [[0, 0, 1], [0, 0, 0]]
     assert membrane[0].tolist() == [0, 0, 0]
     torch.testing.assert_close(membrane[1], torch.tensor([0.2, 0.9, 0.1]))
+    assert net._compete(membrane, torch.zeros(2, 3)) is None
 
 
 def test_two_patterns_are_told_apart_without_labels():

@@ -21,6 +21,7 @@ from paperworks.measure.energy import add_neuron_updates
 from paperworks.nn import Example, Pretrained, check_shape
 
 from .encode import fixed_draws, rate
+from .neurons import exponential_filter
 
 
 def pair_update(
@@ -66,7 +67,7 @@ class STDPNetwork(nn.Module, Pretrained):
         intensity: probability of an input spike a step at x = 1.
         beta: what a step leaves of the membrane.
         threshold: to which each neuron's own offset is added, which grows by `theta_step` a spike (not afterwards)
-            and shrinks by the factor `theta_decay` a step.
+            and shrinks by the factor `theta_decay` a step (applied after each sample).
         weight_sum: to which each neuron's weights are scaled before each batch; w_max: the largest weight.
         offset: subtracted from the trace, so that inputs that were silent lose weight. tau: of the trace, in steps.
         mu: how a weight slows down near w_max.
@@ -139,21 +140,28 @@ class STDPNetwork(nn.Module, Pretrained):
         check_shape("x", x, ("batch", self.n_inputs))
         spikes = rate(x * self.intensity, self.test_steps, generator, draws)
         currents = spikes @ self.weight
-        membrane = counts = torch.zeros_like(currents[0])
+        membrane, counts = torch.zeros_like(currents[0]), torch.zeros_like(currents[0])
         for current in currents:
-            fired, membrane = self._compete(membrane, current)
-            counts = counts + fired
+            fires, best, membrane = self._winners(membrane, current)
+            counts = counts.scatter_add(1, best, fires)
+            membrane = membrane * (1 - fires)
         add_neuron_updates(counts.numel() * self.test_steps)
         return counts
 
-    def _compete(self, membrane: Tensor, current: Tensor) -> tuple[Tensor, Tensor]:
-        """Who fires, at most one a row, and the membranes after all of its row were silenced."""
-        membrane = self.beta * membrane + current
-        excess = membrane - (self.threshold + self.theta)
-        best = excess.max(1, keepdim=True)
-        fires = (best.values > 0).to(membrane.dtype)
-        fired = torch.zeros_like(membrane).scatter(1, best.indices, fires)
-        return fired, membrane * (1 - fires)
+    def _winners(self, membrane: Tensor, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Whether a neuron of a row fires (rows, 1), which one (rows, 1), and the membranes before any reset."""
+        membrane = torch.add(current, membrane, alpha=self.beta)
+        best = (membrane - (self.threshold + self.theta)).max(1, keepdim=True)
+        return (best.values > 0).to(membrane.dtype), best.indices, membrane
+
+    def _compete(self, membrane: Tensor, current: Tensor) -> Tensor | None:
+        """Who fires, at most one a row, or None where nobody does; advances `membrane`, silenced where one fired."""
+        fires, best, after = self._winners(membrane, current)
+        membrane.copy_(after)
+        if not bool(fires.any()):
+            return None
+        membrane.mul_(1 - fires)
+        return torch.zeros_like(membrane).scatter_(1, best, fires)
 
     @torch.no_grad()
     def learn(
@@ -168,25 +176,22 @@ class STDPNetwork(nn.Module, Pretrained):
         if passes < 0 or batch_size < 1 or not lr >= 0:
             raise ValueError(f"passes, batch_size, lr: from 0, 1 and 0 expected, given {passes}, {batch_size}, {lr}")
         generator = torch.Generator(x.device).manual_seed(seed)
-        decay, spikes_a_sample = math.exp(-1 / self.tau), []
+        spikes_a_sample = []
         for _ in range(passes):
             fired_in_all = 0.0
             for rows in torch.randperm(len(x), generator=generator, device=x.device).split(batch_size):
                 self.normalise()
                 given = rate(x[rows] * self.intensity, self.steps, generator)
-                trace = torch.zeros_like(given[0])
+                traces = exponential_filter(given, math.exp(-1 / self.tau)).sub_(self.offset)
                 membrane = x.new_zeros(len(rows), self.n_neurons)
-                for spikes in given:
-                    trace = trace * decay + spikes
-                    fired, membrane = self._compete(membrane, spikes @ self.weight)
-                    self.theta.mul_(self.theta_decay)
-                    number = float(fired.sum())
-                    if number:
-                        fired_in_all += number
-                        change = (trace - self.offset).T @ fired
-                        self.weight.add_(change * (self.w_max - self.weight) ** self.mu, alpha=lr)
-                        self.weight.clamp_(0, self.w_max)
-                        self.theta.add_(self.theta_step * fired.sum(0))
+                for spikes, trace in zip(given, traces, strict=True):
+                    fired = self._compete(membrane, spikes @ self.weight)
+                    if fired is not None:
+                        fired_in_all += float(fired.sum())
+                        change = (trace.T @ fired).mul_((self.w_max - self.weight) ** self.mu)
+                        self.weight.add_(change, alpha=lr).clamp_(0, self.w_max)
+                        self.theta.add_(fired.sum(0), alpha=self.theta_step)
+                self.theta.mul_(self.theta_decay**self.steps)
             spikes_a_sample.append(fired_in_all / max(1, len(x)))
         self.normalise()
         return spikes_a_sample
