@@ -29,6 +29,7 @@ SPIKING = {  # arm: how the input is encoded, whether many spikes cost
     "sg_direct": ("direct", False),
 }
 ARMS = ("ann", "ann_sparse", *SPIKING)
+MNIST_ARMS = ("ann", "ann_sparse", "sg_rate", "sg_sparse", "sg_direct")
 CONVERTED = {"converted_rate": "rate", "converted_direct": "direct"}
 FEW = "_few_steps"
 VARIANTS = {
@@ -47,8 +48,8 @@ FEWER = "typically far fewer operations, in words (abstract)"
 DIFFERS = "There: a review of many networks and data sets. Here: one small perceptron on digits, trained in each way."
 
 
-def claims(steps: str) -> list[Beats | NotWorse]:
-    """The review's two statements, and what could explain them away."""
+def claims(steps: str, rate: str) -> list[Beats | NotWorse]:
+    """The review's two statements, and what could explain them away; `rate` is the arm whose pixels are firing rates."""
     few = f"At the fewest of {steps} steps that keep the accuracy within a point of the network's best on validation."
     return [
         NotWorse("acc", "sg_direct", "ann", margin=0.01, published=GAP, differs=DIFFERS,
@@ -58,8 +59,8 @@ def claims(steps: str) -> list[Beats | NotWorse]:
               note=few + " Each pixel spikes once, and firing is penalised."),
         Beats("nanojoules", "sg_sparse" + FEW, "ann", by=1, better="lower", scale="ratio", published=FEWER,
               differs=DIFFERS, note="Operations of layers at 4.6 and 0.9 pJ; memory and neuron updates left out."),
-        Beats("operations", "sg_rate_sparse" + FEW, "ann", by=1, kind="control",
-              note="Pixels as firing rates, as most of the field encodes them; firing is penalised too. " + few),
+        Beats("operations", rate + FEW, "ann", by=1, kind="control",
+              note="Pixels as firing rates, as most of the field encodes them. " + few),
         NotWorse("acc", "converted_rate", "ann", margin=0.01, kind="control",
                  note="The ANN converted, pixels as firing rates, the number of steps best on validation."),
         Beats("operations", "converted_rate" + FEW, "ann", by=1, kind="control", note=few),
@@ -92,14 +93,14 @@ study = Study(
     tuning=dict(times=[4], times_converted=[4]),
     equal=("parameters", "steps"),
     trade_off=("operations", "acc", SHOWN),
-    claims=claims("1, 2, 4, 8 and 16"),
+    claims=claims("1, 2, 4, 8 and 16", "sg_rate_sparse"),
 )  # fmt: skip
 
 on_mnist = Study(
     "mnist",
     question="And on MNIST?",
-    arms=ARMS,
-    variants=VARIANTS,
+    arms=MNIST_ARMS,
+    variants={name: arm for name, arm in VARIANTS.items() if arm in MNIST_ARMS},
     settings=dict(data="mnist", width=256, lr=3e-3, batch_size=128, penalty=10.0, target=0.05, ann_penalty=0.3,
                   percentile=99.9),
     smoke=dict(steps=2, times=[1, 2], times_converted=[2], width=16, n_train=256, n_val=100, n_test=100),
@@ -113,8 +114,8 @@ on_mnist = Study(
     tuning=dict(steps=100, times_converted=[4], n_test=500),
     files={"mnist": MNIST_FILES},
     equal=("parameters", "steps"),
-    trade_off=("operations", "acc", SHOWN),
-    claims=claims("the tried"),
+    trade_off=("operations", "acc", [name for name in SHOWN if name != "sg_latency_by_steps"]),
+    claims=claims("the tried", "sg_rate"),
 )  # fmt: skip
 
 stdp = Study(
