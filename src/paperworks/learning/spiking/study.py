@@ -49,7 +49,7 @@ DIFFERS = "There: a review of many networks and data sets. Here: one small perce
 
 
 def claims(steps: str, rate: str) -> list[Beats | NotWorse]:
-    """The review's two statements, and what could explain them away; `rate` is the arm whose pixels are firing rates."""
+    """The review's two statements, and what could explain them away; `rate`: the arm whose pixels are firing rates."""
     few = f"At the fewest of {steps} steps that keep the accuracy within a point of the network's best on validation."
     return [
         NotWorse("acc", "sg_direct", "ann", margin=0.01, published=GAP, differs=DIFFERS,
