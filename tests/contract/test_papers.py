@@ -352,9 +352,15 @@ def periodic_fields(folder):
     return folder / "fields.npz", ".npz"
 
 
+def plain_text(folder):
+    (folder / "text.txt").write_text(40 * "the cat sat on the mat, and the dog lay by the log.\n")
+    return folder / "text.txt", ".csv"
+
+
 FILES = {
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
+    "biper": photos,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,
@@ -363,6 +369,7 @@ FILES = {
     "mip": numbers_table,
     "modular_addition": operation_table,
     "nn_to_no": periodic_fields,
+    "noble": plain_text,
     "noprop": labelled_table,
     "sinenet": flow_file,
     "spiking": photos,

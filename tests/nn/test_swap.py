@@ -75,6 +75,17 @@ def test_the_fused_path_of_a_transformer_layer_does_not_hide_the_swap(grad, stac
         torch.testing.assert_close(model.eval()(x), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_a_padded_batch_reaches_the_new_layers_as_it_is():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), 2)
+    x, padding = torch.randn(2, 5, 8), torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    swap_layers(model, nn.Linear, doubled)
+    expected = model.train()(x, src_key_padding_mask=padding)
+    with torch.no_grad():
+        found = model.eval()(x, src_key_padding_mask=padding)
+    torch.testing.assert_close(found, expected)
+
+
 def test_targets_by_name_and_by_predicate():
     def build():
         return nn.ModuleDict({"a": nn.ModuleDict({"q": nn.Linear(2, 2), "k": nn.Linear(2, 2)}), "q": nn.Linear(2, 2)})

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from paperworks.errors import DataFileError, SettingError
+from paperworks.training.image_folder import ImageRows
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 from paperworks.vision import CrossViT
 from paperworks.vision.crossvit.recipe import recipe
-from paperworks.training.image_folder import ImageRows
 
 SETTINGS = {"side": 16, "width": 48, "steps": 25, "batch_size": 16, "warmup": 5, "lr": 3e-3}
 HUES = {"blue": 2, "green": 1, "red": 0}

@@ -27,7 +27,7 @@ def swap_layers(
     tied to another module, and the projections that `nn.MultiheadAttention` reads without calling. A layer that is
     used under several names is replaced once, under all of them. What `make` returned is not searched again. Every
     `nn.TransformerEncoderLayer` in which a layer was replaced is taken off its fused path, which would read
-    `linear1.weight` and never call the layer.
+    `linear1.weight` and never call the layer, and its `nn.TransformerEncoder` no longer nests padded inputs.
 
     Args:
         of: the classes to look for; subclasses count.
@@ -76,10 +76,12 @@ def swap_layers(
         why = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise ValueError(f"model: no {kinds} was replaced" + (f" ({why})" if why else ""))
     for name, module in modules.items():
-        if isinstance(module, nn.TransformerEncoderLayer) and any(
-            done.startswith(f"{name}.") or not name for done in replaced
-        ):
+        if not any(done.startswith(f"{name}.") or not name for done in replaced):
+            continue
+        if isinstance(module, nn.TransformerEncoderLayer):
             module.activation_relu_or_gelu = 0
+        elif isinstance(module, nn.TransformerEncoder):
+            module.use_nested_tensor = False
     return Swapped(tuple(replaced), skipped)
 
 
