@@ -31,10 +31,7 @@ def photo_recipe(
     model: Any,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
-<<<<<<< HEAD
-=======
     described: Sequence[str] = (),
->>>>>>> main
     **options: Any,
 ) -> Recipe:
     """A recipe that classifies photos: a folder with a sub-folder for each class, or such in `train` and `val`.
@@ -45,10 +42,7 @@ def photo_recipe(
             file is read.
         build: `(description, settings) -> model`; the description holds `classes` and `side`.
         mean, std: of the channels, by which pixels in [0, 1] are normalised.
-<<<<<<< HEAD
-=======
         described: settings that are kept in the description too.
->>>>>>> main
         options: of `Recipe`, such as `fit`.
     """
 
@@ -60,10 +54,7 @@ def photo_recipe(
         pixels = side(chosen)
         splits, classes = _splits(path, chosen)
         description = {"classes": classes, "side": pixels, "mean": list(mean), "std": list(std)}
-<<<<<<< HEAD
-=======
         description |= {name: chosen[name] for name in described}
->>>>>>> main
         parts = []
         for paths, names in splits:
             rows = ImageRows(paths, [classes.index(name) for name in names], pixels, mean, std)

@@ -82,11 +82,8 @@ class Recipe:
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
-<<<<<<< HEAD
-=======
         optimizer: `(model, settings) -> parameters -> optimizer`, for a method whose parameters have learning rates of
             their own; None: the one that the settings name.
->>>>>>> main
         fit: `settings -> function`, where the paper's way of training is not `fit` itself: a function that takes what
             `fit` takes and gives a `Fitted`.
     """
@@ -101,10 +98,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
-<<<<<<< HEAD
-=======
     optimizer: Callable[[Any, Mapping[str, Any]], Callable[[Any], torch.optim.Optimizer]] | None = None
->>>>>>> main
     fit: Callable[[Mapping[str, Any]], Callable[..., Fitted]] | None = None
 
     def __post_init__(self) -> None:
