@@ -380,6 +380,7 @@ FILES = {
     "noble": plain_text,
     "noprop": labelled_table,
     "sinenet": flow_file,
+    "spiking": photos,
 }
 WITH_RECIPE = sorted(slug for slug, paper in PAPERS.items() if (paper.folder / "recipe.py").is_file())
 

@@ -11,7 +11,7 @@ import pytest
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
 from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
-from paperworks.gallery.report import _places, claim_view, view
+from paperworks.gallery.report import _places, _trade_off, claim_view, view
 
 
 class Page(HTMLParser):
@@ -223,3 +223,19 @@ def test_published_numbers_say_of_which_study_where_there_are_several(whole):
 def test_headlines_are_counted_where_there_are_several(statuses, told):
     verdicts = [{"kind": "headline", "status": status} for status in statuses]
     assert headlines_sentence([*verdicts, {"kind": "control", "status": "not supported"}]) == told
+
+
+def test_a_trade_off_is_drawn_from_the_rows_of_its_variants():
+    rows = [
+        {"variant": "curve", "cell": f"k={k}", "metrics": {"cost": 10.0 * k, "acc": 0.9 + k / 100}} for k in (1, 2, 3)
+    ]
+    rows += [{"variant": "point", "cell": None, "metrics": {"cost": 25.0, "acc": 0.95}}]
+    trials = [{"study": "s", "arm": "curve", "seed": seed, "rows": rows} for seed in (0, 1)]
+    study = {"name": "s", "trade_off": ["cost", "acc", ["curve", "point", "absent"]]}
+    (chart,) = _trade_off(study, trials)
+    assert "acc against cost" in chart["svg"]
+    assert "curve" in chart["svg"]
+    assert "point" in chart["svg"]
+    assert "absent" not in chart["svg"]
+    assert _trade_off({"name": "s"}, trials) == []
+    assert _trade_off(study, []) == []

@@ -211,6 +211,7 @@ def test_sweep_reaches_trials_and_names_cells(run_study):
         dict(grid=dict(lr=[1, 2])),
         dict(equal_time={"a": ("b", "a")}),
         dict(equal_time={"c": ("b", "unknown")}),
+        dict(trade_off=("cost", "acc", ["unknown"])),
         dict(variants={"v": "unknown"}),
         dict(per_arm={"unknown": {}}),
     ],

@@ -205,7 +205,7 @@ def study_view(
     data = study.get("data")
     return {
         **study,
-        "points": _point_charts(trials, named, study["name"]),
+        "points": [*_trade_off(study, trials), *_point_charts(trials, named, study["name"])],
         "curves": _curve_charts(trials, named, study["name"]),
         "fair": _fair_play(study, trials, own),
         "equal_times": _equal_times(study, trials),
@@ -253,6 +253,25 @@ def _by_metric(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[
                 cells = found.setdefault(metric, {}).setdefault(row["variant"], {})
                 cells.setdefault(row["cell"], []).append(value)
     return found
+
+
+def _trade_off(study: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A metric against a cost, means over seeds: one place a variant, or one a cell joined by a line."""
+    if not study.get("trade_off"):
+        return []
+    cost, metric, wanted = study["trade_off"]
+    found = _by_metric(trials)
+    series = {}
+    for name in wanted:
+        costs, values = (found.get(each, {}).get(name, {}) for each in (cost, metric))
+        places = [(x, y) for cell in values if (x := _mean(costs.get(cell) or [None])) and (y := _mean(values[cell]))]
+        if places:
+            xs, ys = zip(*sorted(places), strict=True)
+            series[name] = (xs, ys)
+    if not series:
+        return []
+    label = f"{study['name']}: {metric} against {cost}, means over seeds"
+    return [{"svg": Markup(figures.lines(series, label=label, x=cost, y=metric, dots=True)), "note": ""}]
 
 
 def _point_charts(trials: Sequence[Mapping[str, Any]], named: Mapping[str, int], study: str) -> list[dict[str, Any]]:

@@ -408,6 +408,7 @@ class _Job:
             "budgets": study.budgets,
             "sweep": study.sweep,
             "deterministic": study.deterministic,
+            **({"trade_off": list(study.trade_off)} if study.trade_off else {}),
         }
 
     def _command(self, seeds: int | None, tune: bool, study: Study | None = None) -> str:

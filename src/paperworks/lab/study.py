@@ -63,6 +63,8 @@ class Study:
         equal: the costs that claims need equal within 5 %.
         files: value of the setting `data` -> files needed below the data root.
         deterministic: seeds do not change the rows; one is run.
+        trade_off: a cost, a metric and variants: the report draws the variants' metric against their cost, the cells of
+            one joined by a line.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Study:
         equal: Sequence[str] = (),
         files: Mapping[str, Sequence[str]] | None = None,
         deterministic: bool = False,
+        trade_off: tuple[str, str, Sequence[str]] | None = None,
     ):
         self.name, self.question, self.claims = name, question, tuple(claims)
         self.arms, self.variants = tuple(arms), dict(variants or {})
         self.settings = dict(settings or {})
         self.budgets = {"smoke": dict(smoke or {}), "laptop": dict(laptop or {}), "paper": dict(paper or {})}
         self.per_arm = {arm: dict(values) for arm, values in (per_arm or {}).items()}
-        self.seeds, self.deterministic = seeds, deterministic
+        self.seeds, self.deterministic, self.trade_off = seeds, deterministic, trade_off
         self.grid, self.select, self.tuning = dict(grid or {}), select, dict(tuning or {})
         self.equal_time = {arm: tuple(spec) for arm, spec in (equal_time or {}).items()}
         self.sweep, self.equal = dict(sweep or {}), tuple(equal)
@@ -117,6 +120,9 @@ class Study:
             for name in named:
                 if name not in self.all_arms and name not in self.variants:
                     raise ValueError(f"study {self.name}: a claim names {name}, which is neither arm nor variant")
+        for name in self.trade_off[2] if self.trade_off else ():
+            if name not in self.all_arms and name not in self.variants:
+                raise ValueError(f"study {self.name}: trade_off names {name}, which is neither arm nor variant")
         for arm in self.per_arm:
             if arm not in self.all_arms:
                 raise ValueError(f"study {self.name}: per_arm names {arm}, which is no arm")

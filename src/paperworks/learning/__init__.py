@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from .noprop import NoPropCT as NoPropCT
     from .noprop import NoPropDT as NoPropDT
     from .noprop import NoPropFM as NoPropFM
+    from .spiking import IF as IF
+    from .spiking import LIF as LIF
+    from .spiking import ConvertedNetwork as ConvertedNetwork
+    from .spiking import LeakyReadout as LeakyReadout
+    from .spiking import SpikingConvNet as SpikingConvNet
+    from .spiking import SpikingMLP as SpikingMLP
+    from .spiking import STDPNetwork as STDPNetwork
+    from .spiking import Synaptic as Synaptic
+    from .spiking import convert_to_spiking as convert_to_spiking
+    from .spiking import side_by_side as side_by_side
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -27,6 +37,16 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "NoPropCT": ".noprop",
         "NoPropDT": ".noprop",
         "NoPropFM": ".noprop",
+        "ConvertedNetwork": ".spiking",
+        "IF": ".spiking",
+        "LIF": ".spiking",
+        "LeakyReadout": ".spiking",
+        "STDPNetwork": ".spiking",
+        "SpikingConvNet": ".spiking",
+        "SpikingMLP": ".spiking",
+        "Synaptic": ".spiking",
+        "convert_to_spiking": ".spiking",
+        "side_by_side": ".spiking",
         "dilute_patterns": ".multitasking_hebbian",
         "noisy_examples": ".multitasking_hebbian",
     },
