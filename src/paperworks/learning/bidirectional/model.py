@@ -91,21 +91,22 @@ class TiedConv(nn.Module):
         return whole if self.generator_bias is None else whole + self.generator_bias[:, None, None]
 
 
-def initialise(layers: Sequence[nn.Module], std: float | None) -> None:
+def initialise(layers: Sequence["TiedLinear | TiedConv"], std: float | None) -> None:
     """Normal weights cut at two standard deviations; None: sqrt(2 / fan_in), which the authors call Xavier's."""
     for layer in layers:
-        size = math.sqrt(2 / layer.fan_in) if std is None else std  # type: ignore[operator, arg-type]
-        nn.init.trunc_normal_(layer.weight, std=size, a=-2 * size, b=2 * size)  # type: ignore[arg-type]
+        size = math.sqrt(2 / layer.fan_in) if std is None else std
+        nn.init.trunc_normal_(layer.weight, std=size, a=-2 * size, b=2 * size)
 
 
 def tied_layers(
     in_shape: Sequence[int], convolutions: Sequence[Sequence[int]], widths: Sequence[int], bias: bool
-) -> nn.ModuleList:
+) -> list[TiedLinear | TiedConv]:
     """Convolutions (channels, kernel, stride), then linear layers of these widths."""
-    layers, shape = nn.ModuleList(), tuple(in_shape)
+    layers: list[TiedLinear | TiedConv] = []
+    shape = tuple(in_shape)
     for channels, kernel, stride in convolutions:
         layers.append(TiedConv(shape, channels, kernel, stride, bias))
-        shape = layers[-1].out_shape  # type: ignore[assignment]
+        shape = layers[-1].out_shape
     for n_in, n_out in itertools.pairwise([math.prod(shape), *widths]):
         layers.append(TiedLinear(n_in, n_out, bias))
     return layers
@@ -156,8 +157,8 @@ class BidirectionalNet(nn.Module, Pretrained):
         self.activation = ACTIVATIONS[activation]
         self.conv_activation = ACTIVATIONS[conv_activation or activation]
         self.convolutions = len(convolutions)
-        self.layers = tied_layers(self.in_shape, convolutions, (*hidden, num_classes), bias)
-        last = len(self.layers) - 1
+        layers = tied_layers(self.in_shape, convolutions, (*hidden, num_classes), bias)
+        self.layers, last = nn.ModuleList(layers), len(layers) - 1
         for name, places, outer in (
             ("classifier_norms", classifier_norms, last),
             ("generator_norms", generator_norms, 0),
@@ -165,12 +166,12 @@ class BidirectionalNet(nn.Module, Pretrained):
             if any(not 0 <= place <= last or place == outer for place in places):
                 raise ValueError(f"{name}: hidden places of {last + 1} layers, given {tuple(places)}")
         self.classifier_norms = nn.ModuleDict(
-            {str(place): _norm(self.layers[place].out_shape, bias) for place in classifier_norms}
+            {str(place): _norm(layers[place].out_shape, bias) for place in classifier_norms}
         )
         self.generator_norms = nn.ModuleDict(
-            {str(place): _norm(self.layers[place].in_shape, bias) for place in generator_norms}
+            {str(place): _norm(layers[place].in_shape, bias) for place in generator_norms}
         )
-        initialise(list(self.layers), std)
+        initialise(layers, std)
 
     @classmethod
     def example(cls) -> Example:
@@ -253,11 +254,12 @@ class Discriminator(nn.Module, Pretrained):
     ):
         super().__init__()
         self.in_shape, self.convolutions, self.activation = tuple(in_shape), len(convolutions), ACTIVATIONS[activation]
-        self.layers = tied_layers(self.in_shape, convolutions, (*hidden, 1), bias=True)
-        for layer in self.layers:
-            layer.generator_bias = None  # it is never transposed
-        self.norms = nn.ModuleDict({str(place): _norm(self.layers[place].out_shape, True) for place in norms})  # type: ignore[arg-type]
-        initialise(list(self.layers), std)
+        layers = tied_layers(self.in_shape, convolutions, (*hidden, 1), bias=True)
+        for layer in layers:
+            layer.register_parameter("generator_bias", None)  # it is never transposed
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleDict({str(place): _norm(layers[place].out_shape, True) for place in norms})
+        initialise(layers, std)
 
     @classmethod
     def example(cls) -> Example:
