@@ -165,6 +165,7 @@ def fit_bidirectional(
     lr: float = 1e-3,
     generator_lr: float | None = None,
     discriminator_lr: float | None = None,
+    betas: tuple[float, float] | None = None,
     joint: bool = False,
     condition: Callable[[Tensor], Tensor] | None = None,
     **options: Any,
@@ -173,12 +174,12 @@ def fit_bidirectional(
 
     Args:
         batches: `step -> (x in [0, 1], y)`.
-        steps, mode, discriminator, lr, generator_lr, discriminator_lr, joint, condition: see `Iteration`.
+        steps, mode, discriminator, lr, generator_lr, discriminator_lr, betas, joint, condition: see `Iteration`.
         options: of `paperworks.training.fit` (log, checkpoint, validate, schedule, ...).
     """
     iteration = Iteration(
         model, steps=steps, mode=mode, discriminator=discriminator, lr=lr, generator_lr=generator_lr,
-        discriminator_lr=discriminator_lr, joint=joint, condition=condition,
+        discriminator_lr=discriminator_lr, betas=betas, joint=joint, condition=condition,
     )  # fmt: skip
     if discriminator is not None:
         discriminator.train()
