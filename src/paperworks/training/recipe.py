@@ -82,6 +82,8 @@ class Recipe:
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+        method: a paper's own way of training: `(model, settings) -> (loss, optimizer)`, made anew for every fit, in
+            place of `loss` and the setting `optimizer`; the settings hold the resolved `steps`.
     """
 
     slug: str
@@ -94,6 +96,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
+    method: Callable[[Any, Mapping[str, Any]], tuple[Callable[[Any, Any], torch.Tensor], Any]] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -149,8 +152,12 @@ def fit_files(
     def validate() -> dict[str, float]:
         return recipe.score(model, data.validation, data.description) if data.validation else {}
 
+    loss_of, optimizer = recipe.loss, chosen["optimizer"]
+    if recipe.method is not None:
+        loss_of, optimizer = recipe.method(model, {**chosen, "steps": steps})
+
     def loss(net: nn.Module, batch: Any) -> torch.Tensor:
-        return recipe.loss(net, tuple(tensor.to(device) for tensor in batch))
+        return loss_of(net, tuple(tensor.to(device) for tensor in batch))
 
     fitted = fit(
         model,
@@ -158,7 +165,7 @@ def fit_files(
         batches,
         steps=steps,
         lr=chosen["lr"],
-        optimizer=chosen["optimizer"],
+        optimizer=optimizer,
         weight_decay=chosen["weight_decay"],
         schedule=chosen["schedule"],
         warmup=chosen["warmup"],

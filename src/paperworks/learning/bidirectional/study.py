@@ -154,7 +154,9 @@ def masked(t: Trial, plain: Robustness, scaled: Robustness) -> None:
 
 def pictures(t: Trial, net: BidirectionalNet, found: Robustness, test: Rows) -> None:
     """All curves of one network, and what it draws when its weights are read backwards."""
-    t.picture(f"{t.arm}: accuracy under attack and noise", "lines", x=[0, *found.eps], series=found.curves(),
+    shown = found.curves()
+    del shown["FGSM, true label"]  # eight lines are told apart
+    t.picture(f"{t.arm}: accuracy under attack and noise", "lines", x=[0, *found.eps], series=shown,
               x_label="eps", y_label="test accuracy", caption=f"{found.total} test rows")  # fmt: skip
     if not t.method.startswith(("bl", "han")):
         return
@@ -164,7 +166,7 @@ def pictures(t: Trial, net: BidirectionalNet, found: Robustness, test: Rows) -> 
         made = net.generate(v).sigmoid()
     side = int(made[0].numel() ** 0.5)
     names = [str(c) for c in range(10)] if t.method.startswith("bl") else [f"noise {i + 1}" for i in range(10)]
-    t.picture(f"{t.arm}: what the transposed weights draw", "images", images=made.reshape(10, side, side), names=names,
+    t.picture(f"{t.arm}: what the transposed weights draw", "images", images=made.reshape(10, side, side), labels=names, colours=["grey"] * 10,
               columns=5, caption="The sigmoid of the generator's output")  # fmt: skip
 
 
