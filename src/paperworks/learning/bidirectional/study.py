@@ -166,8 +166,15 @@ def pictures(t: Trial, net: BidirectionalNet, found: Robustness, test: Rows) -> 
         made = net.generate(v).sigmoid()
     side = int(made[0].numel() ** 0.5)
     names = [str(c) for c in range(10)] if t.method.startswith("bl") else [f"noise {i + 1}" for i in range(10)]
-    t.picture(f"{t.arm}: what the transposed weights draw", "images", images=made.reshape(10, side, side), labels=names, colours=["grey"] * 10,
-              columns=5, caption="The sigmoid of the generator's output")  # fmt: skip
+    t.picture(
+        f"{t.arm}: what the transposed weights draw",
+        "images",
+        images=made.reshape(10, side, side),
+        labels=names,
+        colours=["grey"] * 10,
+        columns=5,
+        caption="The sigmoid of the generator's output",
+    )
 
 
 def gains(method: str, cell: str, **more: Any) -> list[Any]:
