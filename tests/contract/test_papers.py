@@ -355,6 +355,7 @@ def periodic_fields(folder):
 FILES = {
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
+    "bidirectional": labelled_table,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,
