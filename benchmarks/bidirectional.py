@@ -1,4 +1,4 @@
-"""The robustness meter's attacks against torchattacks on the same networks and images, at batch 500.
+"""The robustness meter's attacks against torchattacks on the same networks and images.
 
 The first two cases of a network do the same work step by step and end in the same images. The third lets the meter
 leave rows alone once they are fooled, which changes no count of robust rows; torchattacks goes on to the last step.
@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from paperworks.measure import fgsm, pgd
 from timing import interleaved
 
-EPS, STEPS, BATCH = 0.1, 20, 500
+EPS, STEPS = 0.1, 20
 SIZE = 2.5 * EPS / STEPS
 
 
-def networks() -> dict[str, nn.Module]:
-    """The published dense network, and a small convolutional one."""
+def networks() -> dict[str, tuple[nn.Module, int]]:
+    """The published dense network, and a small convolutional one, with the batch that is attacked."""
     torch.manual_seed(0)
     dense = nn.Sequential(nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 10))
     conv = nn.Sequential(
         nn.Conv2d(1, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.BatchNorm2d(32), nn.ReLU(),
         nn.Flatten(), nn.Linear(1568, 10),
     )  # fmt: skip
-    return {"784-128-10": dense.eval(), "two convolutions": conv.eval()}
+    return {"784-128-10, batch 500": (dense.eval(), 500), "two convolutions, batch 100": (conv.eval(), 100)}
 
 
 def run(rounds: int = 15) -> list[dict[str, Any]]:
@@ -36,8 +36,8 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     except ImportError as error:
         return [{"name": "attacks", "ratio": None, "why": f"torchattacks: {error}", "peer": "torchattacks"}]
     cases = []
-    for name, net in networks().items():
-        x = torch.rand(BATCH, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    for name, (net, batch) in networks().items():
+        x = torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(0))
         with torch.no_grad():
             y = net(x).argmax(1)
         one = torchattacks.FGSM(net, eps=EPS)

@@ -241,3 +241,15 @@ def test_stopping_early_fools_no_fewer_rows():
         end = margin_pgd(net, x, y, 0.1, stop=False)
         survivors = logits_of(net, early).argmax(1) == y
         assert not bool((survivors & (logits_of(net, end).argmax(1) != y)).any())
+
+
+def test_attacks_are_those_of_torchattacks():
+    """Where it is installed: the same images from the same steps."""
+    torchattacks = pytest.importorskip("torchattacks", exc_type=ImportError)
+    net, x = nn.Sequential(nn.Flatten(), perceptron()).eval(), rows().reshape(200, 1, 2, 3)
+    y = net(x).argmax(1)
+    one = torchattacks.FGSM(net, eps=0.1)(x, y)
+    many = torchattacks.PGD(net, eps=0.1, alpha=0.02, steps=10, random_start=False)(x, y)
+    torch.testing.assert_close(fgsm(net, x, y, 0.1), one)
+    ours = pgd(net, x, y, 0.1, steps=10, step_size=0.02, loss="cross_entropy", stop=False)
+    assert float(((ours - many).abs() > 1e-4).float().mean()) < 1e-3
