@@ -210,6 +210,10 @@ def test_tools_of_papers_are_commands(call, tmp_path):
     status, out, _ = call("--help")
     assert status == 0
     assert all(f" {tool} " in out for tool in tools)
+    assert "Should I use a KAN on this table?" in out
+    status, _, err = call("fit", "kan_assessment", tmp_path)
+    assert status == 2
+    assert "`paperworks kan-or-mlp`" in err
     for tool in tools:
         status, out, _ = call(tool, "--help")
         assert status == 0

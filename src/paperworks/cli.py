@@ -26,7 +26,7 @@ class _Verbs(typer.core.TyperGroup):
         paper, called = _tools()[cmd_name], cmd_name in sys.argv
         tool = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]}, add_completion=False)
         function = getattr(paper.load("tool"), cmd_name.replace("-", "_")) if called else lambda: None
-        tool.command(cmd_name, help=None if called else paper.card.idea)(_printing(function) if called else function)
+        tool.command(cmd_name, help=None if called else _about(paper))(_printing(function) if called else function)
         return typer.main.get_command(tool)
 
 
@@ -35,6 +35,17 @@ def _tools() -> dict[str, Any]:
     from paperworks.lab.discover import find_papers
 
     return {paper.card.tool: paper for paper in find_papers().values() if paper.card.tool}
+
+
+def _about(paper: Any) -> str:
+    """The first line of a tool's docstring, read without importing its module."""
+    import ast
+
+    source = (paper.folder / "tool.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and node.name == paper.card.tool.replace("-", "_"):
+            return (ast.get_docstring(node) or paper.card.idea).partition("\n")[0]
+    return paper.card.idea
 
 
 def _printing(function: Any) -> Any:
@@ -147,8 +158,8 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
         head = (
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
-        claims = [f"{verdict['status']}: {verdict['sentence']}" for verdict in verdicts]
-        claims += [f"on fresh seeds {verdict['status']}: {verdict['sentence']}" for verdict in confirmed]
+        claims = [f"{verdict['kind']}: {verdict['sentence']}" for verdict in verdicts]
+        claims += [f"{verdict['kind']}, on fresh seeds: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
                 [head, *(claims or [f"No verdict is recorded. Measure one: paperworks run {card.slug}"]), "", body]
@@ -252,7 +263,7 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
             console.print(_verdict_table(report.result["verdicts"]))
             for verdict in report.result["verdicts"]:
                 if verdict["kind"] == "headline":
-                    console.print(f"[bold]{verdict['status']}[/]  {_plain(verdict['sentence'])}")
+                    console.print(_plain(verdict["sentence"]), style="bold")
         for skipped in report.result["not_run"]:
             console.print(f"not run: study '{skipped['study']}' {_plain(skipped['why'])}", style="dim")
         seconds = sum(trial["cpu_seconds"] for trial in report.trials)
@@ -404,7 +415,10 @@ def predict(
 
 def _recipe(paper: Any) -> Any:
     if not (paper.folder / "recipe.py").is_file():
-        raise PaperworksError(f"{paper.slug} has no recipe for files of your own; `paperworks show {paper.slug}` tells")
+        there = (
+            f"`paperworks {paper.card.tool}` takes them" if paper.card.tool else f"see `paperworks show {paper.slug}`"
+        )
+        raise PaperworksError(f"{paper.slug} has nothing to fit to files of your own; {there}")
     return paper.load("recipe").recipe
 
 

@@ -128,3 +128,14 @@ def test_effects_and_intervals_in_words():
     assert effect_text("ratio", 0.0) == "diverged"
     assert interval_text("ratio", [None, 3.0]) == "unbounded to 3×"
     assert interval_text("value", None) == "no interval"
+
+
+def test_a_curve_over_decades_is_logarithmic_but_a_function_of_a_signed_variable_is_not():
+    decades = [1e-4, 1e-2, 1.0]
+    assert ">1e−4<" in figures.lines({"a": ([1, 2, 3], decades)}, label="l")
+    assert ">1e−4<" not in figures.lines({"a": ([-1, 0, 1], decades)}, label="l")
+
+
+def test_whole_places_have_whole_ticks():
+    assert ">1.5<" not in figures.lines({"a": ([1, 2, 3], [5.0, 6.0, 7.0])}, label="l")
+    assert ">0.2<" in figures.lines({"a": ([0.0, 0.3, 1.2], [5.0, 6.0, 7.0])}, label="l")

@@ -128,6 +128,13 @@ def test_the_answer_is_that_of_the_weakest_headline():
     assert overall([claim("headline", "supported"), claim("headline", "inconclusive")])["status"] == "inconclusive"
     told = controls_sentence([claim("control", "not supported"), claim("control", "inconclusive")])
     assert told == "It fails the control “control not supported”; the control “control inconclusive” is undecided."
+    many = controls_sentence([claim("control", "inconclusive")] * 2 + [claim("control", "not supported")] * 3)
+    assert many == (
+        "It fails 3 controls, among them “control not supported”; "
+        "the controls “control inconclusive” and “control inconclusive” are undecided."
+    )
+    both = [claim("control", "not supported") | {"study": "one"}, claim("control", "supported") | {"study": "two"}]
+    assert controls_sentence(both) == "It fails the control “one: control not supported”."
     assert controls_sentence([claim("control", "supported")]) == "The control holds."
     assert controls_sentence([claim("headline", "supported")]) == "No control was measured."
 

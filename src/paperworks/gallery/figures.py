@@ -115,10 +115,15 @@ def lines(
         axes = figure.add_axes((0.17, (48 + legend) / height, 0.79, 1 - (70 + legend) / height))
         values = [v for _, ys in series.values() for v in ys if v is not None]
         values += [v for many in (single or {}).values() for _, ys in many for v in ys if v is not None]
-        _scale(axes, "y", values)
         across = [v for xs, _ in series.values() for v in xs if v is not None]
+        signed = any(v < 0 for v in across)  # a function of a signed variable is read by its height, not its decades
+        _scale(axes, "y", values, even=signed)
         if dots:
             _scale(axes, "x", across)
+        else:
+            _ticks(axes, "x")
+            if all(v == int(v) for v in across if math.isfinite(v)):
+                axes.xaxis.get_major_locator().set_params(integer=True)
         for place, (name, (xs, ys)) in enumerate(series.items()):
             colour = _SERIES[place] if place < SERIES else _MUTED
             order = 3 if place < SERIES else 1
@@ -413,9 +418,9 @@ def _colour(named: Sequence[str], name: str) -> str:
     return _SERIES[place] if place < SERIES else _MUTED
 
 
-def _scale(axes: Any, axis: str, values: Sequence[float]) -> None:
-    """A logarithmic axis for positive values that span more than a factor of fifty."""
-    if values and min(values) > 0 and max(values) / min(values) > 50:
+def _scale(axes: Any, axis: str, values: Sequence[float], even: bool = False) -> None:
+    """A logarithmic axis for positive values that span more than a factor of fifty, unless it is to be `even`."""
+    if not even and values and min(values) > 0 and max(values) / min(values) > 50:
         (axes.set_xscale if axis == "x" else axes.set_yscale)("log")
         from matplotlib.ticker import NullFormatter
 

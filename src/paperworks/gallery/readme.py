@@ -7,7 +7,7 @@ from typing import Any
 from paperworks.lab.results import Recorded
 
 from .forest import effect_text, interval_text
-from .report import failed_controls, overall
+from .report import controls_that, overall
 
 
 def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:
@@ -26,7 +26,7 @@ def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:
             continue
         again = _superseded(paper) + _confirmed(results.get(card.slug), lead)
         effect = f"{effect_text(lead['scale'], lead['effect'])} [{interval_text(lead['scale'], lead['interval'])}]"
-        failed = "; ".join(_cell(claim) for claim in failed_controls(verdicts)) or _none(verdicts)
+        failed = "; ".join(_cell(claim) for claim in controls_that(verdicts, "not supported")) or _none(verdicts)
         lines.append(
             f"| {paper_cell} | {_cell(card.claim)} | {lead['status']}{again} | {_cell(lead['metric'])} {effect} "
             f"| {lead['seeds']} | {failed} |"

@@ -55,34 +55,48 @@ def overall(verdicts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     return None
 
 
-def failed_controls(verdicts: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The control claims that do not hold."""
-    return [v["claim"] for v in verdicts if v["kind"] == "control" and v["status"] == "not supported"]
+def controls_that(verdicts: Iterable[Mapping[str, Any]], status: str) -> list[str]:
+    """The control claims with this verdict; with their study's name where there are several studies."""
+    found = list(verdicts)
+    several = len({verdict.get("study") for verdict in found}) > 1
+    return [
+        (f"{verdict['study']}: " if several else "") + verdict["claim"]
+        for verdict in found
+        if verdict["kind"] == "control" and verdict["status"] == status
+    ]
 
 
 def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
     """How the method did against what could explain its effect away."""
-    controls = [verdict for verdict in verdicts if verdict["kind"] == "control"]
+    verdicts = list(verdicts)
+    controls = sum(verdict["kind"] == "control" for verdict in verdicts)
     if not controls:
         return "No control was measured."
-    failed, open_ = (
-        [figures.clean(verdict["claim"], 120) for verdict in controls if verdict["status"] == status]
-        for status in ("not supported", "inconclusive")
-    )
+    failed, open_ = (controls_that(verdicts, status) for status in ("not supported", "inconclusive"))
     if not failed and not open_:
         all_of_them = {1: "The control holds.", 2: "Both controls hold."}
-        return all_of_them.get(len(controls), f"All {len(controls)} controls hold.")
-    told = [f"it fails the control “{claim}”" for claim in failed]
-    told += [f"the control “{claim}” is undecided" for claim in open_]
+        return all_of_them.get(controls, f"All {controls} controls hold.")
+    told = [f"it fails {_claims(failed)}"] if failed else []
+    told += [f"{_claims(open_)} {'is' if len(open_) == 1 else 'are'} undecided"] if open_ else []
     text = "; ".join(told)
     return f"{text[0].upper()}{text[1:]}."
+
+
+def _claims(claims: Sequence[str]) -> str:
+    """Controls by name where a sentence can carry them, else the first and how many more there are."""
+    named = [f"“{figures.clean(claim, 120)}”" for claim in claims]
+    if len(named) == 1:
+        return f"the control {named[0]}"
+    if len(named) == 2:
+        return f"the controls {named[0]} and {named[1]}"
+    return f"{len(named)} controls, among them {named[0]}"
 
 
 def view(result: Result, card: Any) -> dict[str, Any]:
     """Everything the template shows."""
     verdicts = list(result.get("verdicts") or [])
     lead = overall(verdicts)
-    first = sorted(verdicts, key=lambda verdict: ORDER.get(verdict["kind"], 3))[:FIRST_SCREEN]
+    first = sorted(verdicts, key=lambda v: (v is not lead, ORDER.get(v["kind"], 3)))[:FIRST_SCREEN]
     headlines = [verdict for verdict in verdicts if verdict["kind"] == "headline"]
     text = json.dumps(result, ensure_ascii=False)
     trials = list(result.get("trials") or [])

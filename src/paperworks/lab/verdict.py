@@ -378,9 +378,11 @@ def wording(claim: Claim) -> str:
 
 
 def number(value: float | None) -> str:
-    """A number as a reader wants it: three significant digits."""
+    """A number as a reader wants it: a count whole, all else in three significant digits."""
     if value is None:
         return "unbounded"
+    if 1000 <= abs(value) < 1e9 and value == int(value):
+        return f"{value:,.0f}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
         return f"{value:.2e}"
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
