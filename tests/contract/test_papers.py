@@ -369,6 +369,7 @@ FILES = {
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
     "biper": photos,
+    "bidirectional": labelled_table,
     "crossvit": photos,
     "deeponet": operator_file,
     "drift_net": trajectories,

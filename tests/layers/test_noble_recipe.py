@@ -96,17 +96,18 @@ def test_settings_that_cannot_be_are_told(tmp_path, wrong, told):
 
 def test_branches_learn_at_their_own_rates(tmp_path):
     model = recipe.build({"vocab_size": 7}, {**recipe.settings, **TINY})
-    made = recipe.optimizer(model, recipe.settings)(None)
+    made = recipe.method(model, recipe.settings)[1](None)
     assert sorted({round(group["lr"] / recipe.settings["lr"], 3) for group in made.param_groups}) == [
         1, 2, round((16 / 2) ** 0.4, 3), round((16 / 2) ** 0.5, 3), 4,
     ]  # fmt: skip
     seen = []
 
     def watched(model, settings):
-        seen.append(recipe.optimizer(model, settings)(None))
-        return lambda _: seen[0]
+        loss, optimizer = recipe.method(model, settings)
+        seen.append(optimizer(None))
+        return loss, lambda _: seen[0]
 
-    fit_files(dataclasses.replace(recipe, optimizer=watched), written(tmp_path), tmp_path / "m", settings=TINY)
+    fit_files(dataclasses.replace(recipe, method=watched), written(tmp_path), tmp_path / "m", settings=TINY)
     assert all(state["step"] == TINY["steps"] for state in seen[0].state.values())
     assert len(seen[0].state) == len(list(model.parameters()))
 

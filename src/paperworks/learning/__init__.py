@@ -8,6 +8,11 @@ if TYPE_CHECKING:
     from .boolean_threshold import BooleanThresholdClassifier as BooleanThresholdClassifier
     from .boolean_threshold import BooleanThresholdNetwork as BooleanThresholdNetwork
     from .boolean_threshold import BoolearnTrainer as BoolearnTrainer
+    from .bidirectional import BidirectionalNet as BidirectionalNet
+    from .bidirectional import Discriminator as Discriminator
+    from .bidirectional import TiedConv as TiedConv
+    from .bidirectional import TiedLinear as TiedLinear
+    from .bidirectional import fit_bidirectional as fit_bidirectional
     from .multitasking_hebbian import MultitaskingHebbian as MultitaskingHebbian
     from .multitasking_hebbian import dilute_patterns as dilute_patterns
     from .multitasking_hebbian import noisy_examples as noisy_examples
@@ -33,6 +38,8 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "BooleanThresholdNetwork": ".boolean_threshold",
         "BoolearnTrainer": ".boolean_threshold",
         "BackpropChain": ".noprop",
+        "BidirectionalNet": ".bidirectional",
+        "Discriminator": ".bidirectional",
         "MultitaskingHebbian": ".multitasking_hebbian",
         "NoPropCT": ".noprop",
         "NoPropDT": ".noprop",
@@ -47,7 +54,10 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Synaptic": ".spiking",
         "convert_to_spiking": ".spiking",
         "side_by_side": ".spiking",
+        "TiedConv": ".bidirectional",
+        "TiedLinear": ".bidirectional",
         "dilute_patterns": ".multitasking_hebbian",
+        "fit_bidirectional": ".bidirectional",
         "noisy_examples": ".multitasking_hebbian",
     },
 )

@@ -1,4 +1,5 @@
-"""What a model costs: parameters, operations, activation bytes; and widths that match two budgets. torch only."""
+"""What a model costs and how it holds out: parameters, operations, activation bytes; widths that match two budgets;
+attacks and noise. torch only."""
 
 from .counting import add_operations, count_operations, count_parameters, match_width, saved_bytes
 from .energy import EnergyPerOperation, SynapticWork, count_synaptic_work
@@ -12,4 +13,19 @@ __all__ = [
     "count_synaptic_work",
     "match_width",
     "saved_bytes",
+from .robustness import Robustness, add_noise, fgsm, margin_pgd, pgd, robustness_report, zero_gradient_rows
+
+__all__ = [
+    "Robustness",
+    "add_noise",
+    "add_operations",
+    "count_operations",
+    "count_parameters",
+    "fgsm",
+    "margin_pgd",
+    "match_width",
+    "pgd",
+    "robustness_report",
+    "saved_bytes",
+    "zero_gradient_rows",
 ]

@@ -85,8 +85,8 @@ class Recipe:
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
             `title`, `kind` (lines, bars, heatmap, scatter, images or network), `caption` and content, as
             `Trial.picture` keeps.
-        optimizer: `(model, settings) -> parameters -> optimizer`, for a method whose parameters have learning rates of
-            their own; None: the one that the settings name.
+        method: a paper's own loss or optimizer: `(model, settings) -> (loss, optimizer)`, made anew for every fit, in
+            place of `loss` and the setting `optimizer`; the settings hold the resolved `steps`.
         fit: `settings -> function`, where the paper's way of training is not `fit` itself: a function that takes what
             `fit` takes and gives a `Fitted`.
     """
@@ -101,7 +101,7 @@ class Recipe:
     predict: Callable[[nn.Module, UserData, Path], int]
     task: str | None = None
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
-    optimizer: Callable[[Any, Mapping[str, Any]], Callable[[Any], torch.optim.Optimizer]] | None = None
+    method: Callable[[Any, Mapping[str, Any]], tuple[Callable[[Any, Any], torch.Tensor], Any]] | None = None
     fit: Callable[[Mapping[str, Any]], Callable[..., Fitted]] | None = None
     writes: str = ".csv"
 
@@ -159,8 +159,12 @@ def fit_files(
     def validate() -> dict[str, float]:
         return recipe.score(model, data.validation, data.description) if data.validation else {}
 
+    loss_of, optimizer = recipe.loss, chosen["optimizer"]
+    if recipe.method is not None:
+        loss_of, optimizer = recipe.method(model, {**chosen, "steps": steps})
+
     def loss(net: nn.Module, batch: Any) -> torch.Tensor:
-        return recipe.loss(net, tuple(tensor.to(device) for tensor in batch))
+        return loss_of(net, tuple(tensor.to(device) for tensor in batch))
 
     train = recipe.fit(chosen) if recipe.fit else fit
     fitted = train(
@@ -169,7 +173,7 @@ def fit_files(
         batches,
         steps=steps,
         lr=chosen["lr"],
-        optimizer=chosen["optimizer"] if recipe.optimizer is None else recipe.optimizer(model, chosen),
+        optimizer=optimizer,
         weight_decay=chosen["weight_decay"],
         schedule=chosen["schedule"],
         warmup=chosen["warmup"],

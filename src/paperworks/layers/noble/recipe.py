@@ -90,15 +90,15 @@ def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> NobleG
     return NobleGPT(description["vocab_size"], **{name: settings[name] for name in names})
 
 
-def optimizer(model: nn.Module, settings: Mapping[str, Any]) -> Callable[[Any], torch.optim.Optimizer]:
-    """AdamW with the branches' learning rates; decay on matrices alone."""
-    groups = lr_multiplier_groups(model, settings["lr"], settings["weight_decay"])
-    return lambda _: torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
-
-
 def loss(model: NobleGPT, batch: tuple[Tensor, ...]) -> Tensor:
     """Cross-entropy of the next token."""
     return model.loss(*batch)
+
+
+def method(model: NobleGPT, settings: Mapping[str, Any]) -> tuple[Callable[..., Tensor], Callable[[Any], Any]]:
+    """AdamW with the branches' learning rates; decay on matrices alone."""
+    groups = lr_multiplier_groups(model, settings["lr"], settings["weight_decay"])
+    return loss, lambda _: torch.optim.AdamW(groups, betas=(0.9, 0.95), fused=True)
 
 
 @torch.no_grad()
@@ -208,5 +208,5 @@ recipe = Recipe(
     predict=predict,
     task="text-generation",
     pictures=pictures,
-    optimizer=optimizer,
+    method=method,
 )
