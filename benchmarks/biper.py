@@ -66,17 +66,17 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
     """Training steps, then inference."""
     torch.manual_seed(0)
     steps = []
-    images, labels = torch.randn(64, 3, 32, 32), torch.randint(0, 10, (64,))
+    images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
     for stage in (1, 2):
         ours = set_stage(NAMED_SIZES["biper_resnet20"](), stage)
         theirs = set_stage(NAMED_SIZES["biper_resnet20"](), stage)
         theirs.load_state_dict(ours.state_dict())
         swap_layers(theirs, BiPerConv2d, lambda _, layer: WrittenOut(layer))  # type: ignore[arg-type]
-        steps.append((f"ResNet-20, stage {stage}, batch 64, train step", step(ours, images, labels),
+        steps.append((f"ResNet-20, stage {stage}, batch 16, train step", step(ours, images, labels),
                       step(theirs, images, labels)))  # fmt: skip
         layer = BiPerConv2d(64, 64, 3, padding=1, stage=stage)
-        x = torch.randn(64, 64, 16, 16, requires_grad=True)
-        steps.append((f"layer 64-64, 16x16, stage {stage}, batch 64, forward and backward", through(layer, x),
+        x = torch.randn(16, 64, 16, 16, requires_grad=True)
+        steps.append((f"layer 64-64, 16x16, stage {stage}, batch 16, forward and backward", through(layer, x),
                       through(WrittenOut(layer), x)))  # fmt: skip
     rows = interleaved(steps, rounds, peer="as the authors' code computes it, torch", peer_version=version("torch"))
     return rows + interleaved(inference(), rounds, peer="the same network in float32, torch",

@@ -1,8 +1,9 @@
-"""DRIFT-Net's spectral mixing against the authors' block, same weights, at every stage of DRIFT-T and as a whole.
+"""DRIFT-Net's spectral mixing against the authors' block, same weights, at every stage of DRIFT-T; then whole networks.
 
 The authors' repository is no package: say where a checkout of cruiseresearchgroup/DRIFT-Net lies in
-DRIFT_NET_OFFICIAL. Of `transformers`, which its file imports and the spectral block does without, stand-ins will do.
-The last row holds DRIFT-T against scOT-T, both ours: the paper's throughput.
+DRIFT_NET_OFFICIAL. Of `transformers`, which its file imports and the spectral block does without, stand-ins will do;
+their whole networks need version 4.36 on the path, and are left out where it is not. The last row holds DRIFT-T against
+scOT-T, both ours: the paper's throughput.
 """
 
 import importlib
@@ -45,6 +46,11 @@ def run(rounds: int) -> list[dict[str, Any]]:
         sides = [[call(pairs[size][side]) for size in STAGES] for side in (0, 1)]
         cases.append((f"spectral mixing, one block of every stage, {kind}", all_of(sides[0]), all_of(sides[1])))
     rows = interleaved(cases, rounds, peer=PEER, peer_version=commit)
+    try:
+        rows += interleaved(whole_networks(authors), rounds, peer=PEER, peer_version=commit)
+    except (AttributeError, ImportError, NotImplementedError, TypeError, ValueError) as error:
+        why = f"their networks need transformers 4.36 on the path: {error}"
+        rows.append({"name": "whole networks", "ratio": None, "why": why, "peer": PEER})
     x, time = torch.randn(1, 4, 128, 128), torch.ones(1)
     drift, scot = drift_tiny(), scot_tiny()
     name = "DRIFT-T against scOT-T of this package, 4 channels on 128x128, batch 1, training"
@@ -91,6 +97,30 @@ def pair(authors: Any, size: int, dim: int) -> tuple[Callable[[], Tensor], Calla
     tokens = x.detach().flatten(1, 2).requires_grad_()
     torch.testing.assert_close(norm(ours(x), time).flatten(1, 2), theirs(tokens, time), rtol=1e-4, atol=1e-4)
     return lambda: norm(ours(x), time), lambda: theirs(tokens, time)
+
+
+def whole_networks(authors: Any) -> list[Any]:
+    """DRIFT-T and scOT-T on the same weights, 4 channels on 128x128, compared once; without stochastic depth."""
+    cases = []
+    for name, build, spectral in (("DRIFT-T", drift_tiny, True), ("scOT-T", scot_tiny, False)):
+        config = authors.ScOTConfig(
+            image_size=128, patch_size=4, num_channels=4, num_out_channels=4, embed_dim=48, depths=(4,) * 4,
+            num_heads=(3, 6, 12, 24), skip_connections=(2, 2, 2, 0), window_size=16, use_conditioning=True,
+            use_spectral=spectral, drop_path_rate=0.0,
+        )  # fmt: skip
+        theirs = authors.ScOT(config).eval()
+        ours = build(layout="reference", drop_path=0.0).eval().load_official(theirs.state_dict())
+        x, time = torch.randn(BATCH, 4, 128, 128), torch.ones(BATCH)
+        sides = (
+            lambda ours=ours, x=x, time=time: ours(x, time),
+            lambda theirs=theirs, x=x, time=time: theirs(x, time[:, None]).output,
+        )
+        with torch.no_grad():
+            torch.testing.assert_close(sides[0](), sides[1](), rtol=1e-3, atol=1e-3)
+        size = f"{name}, 4 channels on 128x128, batch {BATCH}"
+        cases.append((f"{size}, forward", *map(quiet, sides)))
+        cases.append((f"{size}, training", *map(trained, sides)))
+    return cases
 
 
 def quiet(call: Callable[[], Tensor]) -> Callable[[], None]:

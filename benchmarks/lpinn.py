@@ -1,5 +1,6 @@
-"""Training steps of Eulerian and Lagrangian PINNs against DeepXDE's on the PyTorch backend: the same networks, the same
-512 collocation and 128 initial points, periodic embedding and optimiser; what is compared is how derivatives are taken.
+"""Training steps and inference of Eulerian and Lagrangian PINNs against DeepXDE's on the PyTorch backend: the same
+networks, 512 collocation and 128 initial points, periodic embedding and optimiser; what is compared is how derivatives
+are taken, and in inference what a call costs beside the network.
 """
 
 import math
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 
 from paperworks.operators import EulerianPINN, LagrangianPINN
+from paperworks.operators.pinn import grid_points
 from timing import interleaved
 
 WIDTH, W_DEPTH, X_DEPTH, INSIDE, AT_START, NU = 50, 4, 2, 512, 128, 0.05
+PLACES, TIMES = 256, 101  # of the grid that is predicted on
 
 
 def run(rounds: int = 15) -> list[dict[str, Any]]:
@@ -30,9 +33,24 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
         for lagrangian in (False, True):
             kind = "Lagrangian" if lagrangian else "Eulerian"
             net: Any = (LagrangianPINN if lagrangian else EulerianPINN)(name, speed=30.0, viscosity=nu)
-            peer = peers_step(dde, name, nu, lagrangian)
-            cases.append((f"{kind} {name}, train step, {INSIDE} + {AT_START} points", our_step(net), peer))
+            model = peers_model(dde, name, nu, lagrangian)
+            step = peers_step(model)
+            cases.append((f"{kind} {name}, train step, {INSIDE} + {AT_START} points", our_step(net), step))
+            if not nu:  # the network is the same for both equations
+                grid = grid_points(torch.linspace(0, 2 * math.pi, PLACES), torch.linspace(0, 1, TIMES))
+                case = f"{kind}, inference, {PLACES} x {TIMES} points"
+                cases.append((case, quiet(net, grid), lambda model=model, rows=grid.numpy(): model.predict(rows)))
     return interleaved(cases, rounds, peer="DeepXDE", peer_version=dde.__version__)
+
+
+def quiet(net: Any, points: torch.Tensor) -> Callable[[], None]:
+    """The network's outputs at all points, without gradients."""
+
+    def forward() -> None:
+        with torch.no_grad():
+            net(points)
+
+    return forward
 
 
 def our_step(net: Any) -> Callable[[], None]:
@@ -50,8 +68,8 @@ def our_step(net: Any) -> Callable[[], None]:
     return train
 
 
-def peers_step(dde: Any, name: str, nu: float, lagrangian: bool) -> Callable[[], None]:
-    """A step of DeepXDE's `Model` on one batch."""
+def peers_model(dde: Any, name: str, nu: float, lagrangian: bool) -> Any:
+    """DeepXDE's `Model` of the same network and equation, with one batch drawn."""
 
     def embed(z: torch.Tensor) -> torch.Tensor:
         return torch.cat([torch.cos(z[:, :1]), torch.sin(z[:, :1]), z[:, 1:]], 1)
@@ -103,6 +121,11 @@ def peers_step(dde: Any, name: str, nu: float, lagrangian: bool) -> Callable[[],
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     model.compile(optimizer, loss_weights=[1, 1, 100] if lagrangian else [1, 100], verbose=0)
     model.train_state.set_data_train(*data.train_next_batch())
-    state = model.train_state
     assert len(data.train_x_all) == INSIDE
+    return model
+
+
+def peers_step(model: Any) -> Callable[[], None]:
+    """A step of it on its batch."""
+    state = model.train_state
     return lambda: model._train_step(state.X_train, state.y_train, state.train_aux_vars)

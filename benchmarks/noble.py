@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paperworks.layers import NobleLinear
 from timing import interleaved
 
-SHAPES = ((1024, 768, 3072, 64), (2048, 256, 256, 16), (1024, 64, 256, 16))
+SHAPES = ((512, 768, 3072, 64), (2048, 256, 256, 16), (1024, 64, 256, 16))
 
 
 class WrittenOut(nn.Module):

@@ -36,22 +36,17 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
         x = torch.randn(shape)
         cases.append((f"upsampling {name}, forward", quiet(ours, x), quiet(theirs, x)))
         cases.append((f"upsampling {name}, forward and backward", both(ours, x), both(theirs, x)))
-    small, large = (16, 1, 32, 32), (1, 12, 128, 128)
-    networks = (
-        ("1 wave, h=8", small, 8, dict[str, Any](waves=1, growth=2.0), dict(num_waves=1, mult=2)),
-        ("4 waves, h=8", small, 8, dict[str, Any](waves=4, growth=1.611), dict(num_waves=4, mult=1.611)),
-        ("8 waves, h=8", small, 8, dict[str, Any](waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
-        ("8 waves, h=8", large, 8, dict[str, Any](waves=8, growth=1.425), dict(num_waves=8, mult=1.425)),
-    )
-    for name, shape, hidden, own, given_settings in networks:
-        channels = shape[1]
-        build: Any = dual.sinenet
-        theirs = parity.theirs_built(build, hidden, "circular", frames(channels), **given_settings).float()
-        ours = SineNet(channels, 3 if channels > 1 else 1, hidden, **own).load_official(theirs.state_dict())
-        cases += pair(f"SineNet {name}", shape, ours, theirs)
-    theirs = parity.theirs_built(unets.Unet, 16, "circular", frames(1), norm=True).float()
-    ours = UNetMod(1, 1, 16).load_official(theirs.state_dict())
-    cases += pair("U-Net-Mod h=16", small, ours, theirs)
+    for shape in ((16, 1, 32, 32), (1, 12, 128, 128)):
+        channels, outputs = shape[1], 3 if shape[1] > 1 else 1
+        for waves, growth in ((1, 2.0), (2, 1.8075), (4, 1.611), (8, 1.425)):
+            build: Any = dual.sinenet
+            given: dict[str, Any] = dict(num_waves=waves, mult=int(growth) if waves == 1 else growth)
+            theirs = parity.theirs_built(build, 8, "circular", frames(channels), **given).float()
+            ours = SineNet(channels, outputs, 8, waves=waves, growth=growth).load_official(theirs.state_dict())
+            cases += pair(f"SineNet {waves} wave{'s' * (waves > 1)}, h=8", shape, ours, theirs)
+        theirs = parity.theirs_built(unets.Unet, 16, "circular", frames(channels), norm=True).float()
+        ours = UNetMod(channels, outputs, 16).load_official(theirs.state_dict())
+        cases += pair("U-Net-Mod h=16", shape, ours, theirs)
     return interleaved(cases, rounds, peer=PEER)
 
 

@@ -79,11 +79,24 @@ def test_show(call):
     status, out, _ = call("show", "deeponet", "--json")
     assert status == 0
     assert "{{" not in json.loads(out)["text"]
-    assert "DeepONet" in call("show", "deeponet")[1]
+    told = call("show", "deeponet")[1]
+    assert "DeepONet" in told
+    assert "Measured: " in told
+    assert "headline claims hold" in told
 
 
 @pytest.mark.parametrize(("words", "told"), [
     (["show", "deepnet"], "did you mean 'deeponet'"),
+    (["show", "DEEPONET"], "did you mean 'deeponet'"),
+    (["show", ""], "name is empty"),
+    (["run", "deeponet", "--set", "steps=-5"], "whole number from 0"),
+    (["run", "deeponet", "--device", "moon"], "there are: cpu"),
+    (["run", "deeponet", "--device", "meta"], "there are: cpu"),
+    (["run", "deeponet", "--device", "cuda:999"], "there are: cpu"),
+    (["fit", "deeponet", "x.npz", "--device", "moon"], "there are: cpu"),
+    (["fit", "deeponet", "n" * 300 + ".npz"], "File name too long"),
+    (["fit", "noprop", "n" * 300 + ".csv"], "File name too long"),
+    (["predict", "n" * 300, "x.csv"], "File name too long"),
     (["run", "deepnet"], "did you mean 'deeponet'"),
     (["run", "./nowhere"], "no folder with a card.md"),
     (["run", "deeponet", "--set", "step=5"], "did you mean 'steps'"),
@@ -169,6 +182,12 @@ def test_fit_leaves_a_report_beside_the_model(call):
     assert "report.html" in out
     status, out, _ = call("predict", "model", "pairs.npz", "--out", "out.npz")
     assert status == 0
+    for told in (page, Path("model/README.md").read_text()):
+        assert "--out predictions.npz" in told
+    assert "pictured" not in report
+    status, out, _ = call("predict", "model", "pairs.npz")
+    assert status == 0
+    assert Path("predictions.npz").is_file()
 
 
 def test_failed_trial_ends_in_status_1(call, tmp_path):
@@ -183,6 +202,24 @@ def test_failed_trial_ends_in_status_1(call, tmp_path):
     assert status == 1
     assert "ZeroDivisionError" in err
     assert "all others are" in err
+
+
+def test_what_a_setting_leads_to_is_told_once_without_a_traceback(call, tmp_path):
+    folder = tmp_path / "narrow"
+    folder.mkdir()
+    (folder / "card.md").write_text((TOY / "card.md").read_text().replace("slug: toy", "slug: narrow"))
+    (folder / "study.py").write_text(
+        "from paperworks.lab import Study\n"
+        "study = Study('s', arms=('a', 'b'), claims=[], seeds=3, settings=dict(width=4))\n"
+        "@study.trial\ndef trial(t):\n    t.row(x=1 / t.settings.width)\n"
+    )
+    status, _, err = call("run", folder, "--set", "width=0")
+    assert status == 1
+    assert err.count("ZeroDivisionError") == 1
+    assert "Traceback (" not in err
+    assert "with --set width=0" in err
+    assert "and 5 more" in err
+    assert "ZeroDivisionError" in Path("paperworks-runs/narrow/laptop/result.json").read_text()
 
 
 @pytest.mark.slow

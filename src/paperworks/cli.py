@@ -1,5 +1,6 @@
 """The verbs: parse, call, print. Nothing heavy is imported before a verb needs it."""
 
+import errno
 import json
 import os
 import sys
@@ -71,6 +72,7 @@ def _printing(function: Any) -> Any:
 
 app = typer.Typer(
     cls=_Verbs,
+    rich_markup_mode=None,  # plain help: half the time that boxes take to load
     help="Machine-learning papers as working methods: run them, use them on your own files, check their claims.",
     no_args_is_help=True,
     add_completion=False,
@@ -159,6 +161,7 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
             f"{card.title}\narXiv {card.arxiv} ({card.year}), field {card.field}\n\n{card.idea}\nClaim. {card.claim}\n"
         )
         claims = [f"{verdict['kind']}: {verdict['sentence']}" for verdict in verdicts]
+        claims = [_answer(verdicts), "", *claims] if verdicts else claims
         claims += [f"{verdict['kind']}, on fresh seeds: {verdict['sentence']}" for verdict in confirmed]
         print(
             "\n".join(
@@ -174,13 +177,25 @@ def show(paper: Slug, as_json: AsJson = False) -> None:
     console.print(f"arXiv {card.arxiv} ({card.year})  field {card.field}  {_plain(card.official or '')}", style="dim")
     console.print(f"\n{_plain(card.idea)}\n[bold]Claim.[/] {_plain(card.claim)}\n")
     if verdicts:
+        console.print(f"{_plain(_answer(verdicts))}\n")
         console.print(_verdict_table(verdicts))
         if confirmed:
             console.print("\nRepeated on fresh seeds:")
             console.print(_verdict_table(confirmed))
     else:
         console.print(f"No verdict is recorded. Measure one: paperworks run {card.slug}")
+    console.print()
     console.print(Markdown(body))
+
+
+def _answer(verdicts: list[dict[str, Any]]) -> str:
+    """What the report's first screen says: the weakest headline's verdict, and the controls."""
+    from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+
+    lead = overall(verdicts)
+    assert lead is not None
+    parts = (headlines_sentence(verdicts), lead["sentence"], controls_sentence(verdicts))
+    return f"Measured: {lead['status']}. " + " ".join(part for part in parts if part)
 
 
 @app.command()
@@ -196,7 +211,7 @@ def run(
     settings: Settings = [],  # noqa: B006 (typer reads the default once)
     study: Annotated[list[str] | None, typer.Option(help="Only this study; repeatable.")] = None,
     data: Annotated[Path | None, typer.Option(help="Root folder of real data sets.")] = None,
-    device: Annotated[str | None, typer.Option(help="A torch device; default cuda where there is one.")] = None,
+    device: Annotated[str | None, typer.Option(help="A torch device, for studies that use one; default cuda.")] = None,
     tune: Annotated[
         bool, typer.Option("--tune", help="First choose every arm's settings on the study's grid.")
     ] = False,
@@ -269,13 +284,28 @@ def _run_one(paper: Any, budget: str, options: dict[str, Any], record: bool, qui
         seconds = sum(trial["cpu_seconds"] for trial in report.trials)
         console.print(f"{len(report.trials)} trials, {seconds:.0f} CPU-seconds in all.", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed (study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}); all others are "
-            f"kept and are not run again:\n{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, options["settings"])
     return report.result
+
+
+def _tell_failures(report: Any, settings: dict[str, Any]) -> None:
+    """Each failure once with its traceback; where the user gave settings, only what they led to."""
+    alike: dict[str, list[str]] = {}
+    for failure in report.failures:
+        told = failure["traceback"].strip()
+        place = f"study {failure['study']}, arm {failure['arm']}, seed {failure['seed']}"
+        alike.setdefault(told.splitlines()[-1] if settings else told, []).append(place)
+    given = " ".join(f"--set {name}={value}" for name, value in settings.items())
+    for told, places in alike.items():
+        where = places[0] + (f", and {len(places) - 1} more" if len(places) > 1 else "")
+        if settings:
+            print(
+                f"error: {where}: with {given} a trial fails: {told}; change the setting. "
+                f"Tracebacks: {report.folder / 'result.json'}",
+                file=sys.stderr,
+            )
+        else:
+            print(f"A trial failed ({where}); all others are kept and are not run again:\n{told}", file=sys.stderr)
 
 
 def _record_tuning(paper: Any, report: Any) -> None:
@@ -368,7 +398,7 @@ def fit(
     record: Annotated[str | None, typer.Option(metavar="NAME", help="Keep the scores in the paper's folder.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train a paper's method on your own files; leaves the model and report.html."""
+    """Train a paper's method on your own files. Leaves the model and report.html."""
     from paperworks import gallery as pages
     from paperworks.lab.discover import find_paper
     from paperworks.lab.results import record_fit
@@ -388,7 +418,11 @@ def fit(
     if int(os.environ.get("RANK", "0")) == 0:  # under accelerate launch, rank 0 alone prints and writes
         pages.write_fit_report(report, found.card, source, page)
     if as_json:
-        shown = {name: value for name, value in report.items() if name not in ("curves", "pictures", "pictured")}
+        shown = {
+            name: value
+            for name, value in report.items()
+            if name not in ("curves", "pictures", "pictured", "predictions")
+        }
         print(json.dumps(shown | {"report": str(page)}))
         return
     for part, metrics in report["metrics"].items():
@@ -400,7 +434,9 @@ def fit(
 def predict(
     model: Annotated[Path, typer.Argument(help="A folder that fit wrote.")],
     source: Annotated[Path, typer.Argument(metavar="FILES", help="Data in the layout the model was fitted on.")],
-    out: Annotated[Path, typer.Option("--out", help="Where predictions go.")] = Path("predictions.csv"),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where predictions go; default: predictions.csv, or .npz for arrays.")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -463,11 +499,12 @@ def compare(
     settings: Settings = [],  # noqa: B006
     device: Annotated[str | None, typer.Option(help="A torch device.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what the ledger already holds.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Keep the table in the field's folder.")] = False,
     on: Annotated[str | None, typer.Option(help="ray, or ray:ADDRESS: run on a cluster.")] = None,
     runs: Runs = Path("paperworks-runs"),
     as_json: AsJson = False,
 ) -> None:
-    """Put a field's models side by side on one task; leaves compare.html."""
+    """Put a field's models side by side on one task. Leaves compare.html."""
     from paperworks.gallery import write_comparison
     from paperworks.lab import comparison as comparing
     from paperworks.lab import results as stored
@@ -475,6 +512,7 @@ def compare(
 
     wing = comparing.find_wing(field)
     known = comparing.known_settings(wing, task)
+    given = parse_settings(settings, known)
     with _Progress(quiet=as_json) as progress:
         report = comparing.compare(
             wing,
@@ -485,7 +523,7 @@ def compare(
             budget=budget,
             seeds=seeds,
             jobs=jobs,
-            settings=parse_settings(settings, known),
+            settings=given,
             device=device,
             fresh=fresh,
             on=on,
@@ -507,13 +545,13 @@ def compare(
             reasons.setdefault(item["why"], []).append(item["model"])
         for why, names in reasons.items():
             console.print(f"left out: {_plain(', '.join(names))} ({_plain(why)})", style="dim")
+        for entry in report.result["comparison"]["models"]:
+            for place, why in entry["refused"].items():
+                console.print(f"{_plain(entry['model'])} refuses {_plain(place)}: {_plain(why)}", style="dim")
         print(f"Report: {page.resolve()}")
-    for failure in report.failures:
-        print(
-            f"A trial failed ({failure['arm']}, seed {failure['seed']}); all others are kept and are not run again:\n"
-            f"{failure['traceback']}",
-            file=sys.stderr,
-        )
+    _tell_failures(report, given)
+    if record:
+        print(f"Recorded: {comparing.record(wing, report)}", file=sys.stderr)
     if report.failures:
         raise typer.Exit(1)
 
@@ -540,14 +578,16 @@ def _comparison_table(compared: dict[str, Any]) -> Any:
         ends = f" [dim]({' to '.join(map(number, spread['interval']))})[/]" if spread["interval"] else ""
         return number(spread["mean"]) + ends
 
-    places = list(dict.fromkeys(place for entry in compared["models"] for place in entry["elsewhere"]))
+    places = list(dict.fromkeys(p for e in compared["models"] for p in (*e["elsewhere"], *e["refused"])))
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     for name in (_plain(compared["metric"]), "parameters", "training s", "inference ms", *map(_plain, places), "steps"):
         table.add_column(name, justify="right")
     for entry in compared["models"]:
         size = f"{'≠ ' * entry['unequal']}{entry['parameters']:,}"
-        elsewhere = [told(entry["elsewhere"].get(place)) for place in places]
+        elsewhere = [
+            "refuses" if place in entry["refused"] else told(entry["elsewhere"].get(place)) for place in places
+        ]
         timed = [number(entry[name]["mean"]) for name in ("seconds", "inference_ms")]
         table.add_row(_plain(entry["model"]), told(entry["error"]), size, *timed, *elsewhere, f"{entry['steps']:,}")
     return table
@@ -561,11 +601,14 @@ def gallery(
 ) -> None:
     """Build the web page of everything measured."""
     from paperworks import gallery as pages
+    from paperworks.lab.comparison import recorded as compared
     from paperworks.lab.discover import find_papers
     from paperworks.lab.results import recorded
+    from paperworks.lab.wings import find_wings
 
     papers = list(find_papers().values())
-    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build)
+    comparisons = [result for wing in find_wings().values() for result in compared(wing).values()]
+    index = pages.build_gallery(papers, {paper.slug: recorded(paper) for paper in papers}, build, comparisons)
     print(f"Gallery: {index.resolve()}")
     if serve:
         pages.serve(build, port)
@@ -597,6 +640,9 @@ def doctor(as_json: AsJson = False) -> None:
         print(f"{mark}{finding['name']}: {finding['found']}" + (f"  ->  {finding['do']}" if finding["do"] else ""))
 
 
+_MENDABLE = (errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+
+
 def main() -> None:
     """Entry point: what the user can mend is told in one message, with exit status 2."""
     try:
@@ -604,11 +650,16 @@ def main() -> None:
     except PaperworksError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            sys.exit(141)
+        if error.errno not in _MENDABLE or error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}; give another path", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("\nStopped. Finished trials and checkpoints are kept: run the same command to go on.", file=sys.stderr)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.exit(141)
 
 
 if __name__ == "__main__":

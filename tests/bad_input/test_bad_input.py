@@ -290,6 +290,13 @@ def broken_model(folder: Path, kind: str, sign: Path) -> Path:
         config.write_text(json.dumps({"branch_sizes": {"__reduce__": "os.system"}, "trunk_sizes": [1, 4]}))
     elif kind == "config of another shape":
         config.write_text(json.dumps({**json.loads(config.read_text()), "branch_sizes": [9, 9, 9]}))
+    elif kind == "config without end":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "branch_sizes": [4] + [64] * 20_000}))
+    elif kind == "config beyond numbers":
+        config.write_text(json.dumps({**json.loads(config.read_text()), "branch_sizes": [4, 10**18, 10**18]}))
+    elif kind == "recipe of other data":
+        stored = json.loads(recipe.read_text())
+        recipe.write_text(json.dumps({**stored, "data": dict.fromkeys(stored["data"], -1)}))
     elif kind == "config of a giant":
         config.write_text(json.dumps({**json.loads(config.read_text()), "branch_sizes": [4, 10**9, 10**9]}))
     elif kind == "recipe is a number":
@@ -326,7 +333,8 @@ def broken_model(folder: Path, kind: str, sign: Path) -> Path:
 MODELS = (
     "no folder", "a file", "no config", "no weights", "no recipe", "config is a list", "config is torn",
     "config is deep", "config asks for code", "config asks for a class", "config of another shape",
-    "config of a giant", "recipe is a number", "recipe of no paper", "recipe without data", "weights are torn",
+    "config of a giant", "config without end", "config beyond numbers", "recipe of other data",
+    "recipe is a number", "recipe of no paper", "recipe without data", "weights are torn",
     "weights are empty", "weights are a pickle", "weights are a torch file", "weights announce 2 GB",
     "weights announce 2**63", "weights lack one", "weights hold NaN",
 )  # fmt: skip

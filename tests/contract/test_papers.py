@@ -17,6 +17,7 @@ from paperworks.lab.discover import PACKAGE
 from paperworks.lab.expressions import NOT_MEASURED, fill, render
 from paperworks.lab.results import read_json, recorded
 from paperworks.lab.verdict import Rows, judge
+from paperworks.training.recipe import fit_files, predict_files
 
 PAPERS = find_papers()
 SECTIONS = [
@@ -352,12 +353,19 @@ def periodic_fields(folder):
     return folder / "fields.npz", ".npz"
 
 
+def truth_table(folder):
+    rows = [(a, b, c, int(a + b + c > 1)) for a in (0, 1) for b in (0, 1) for c in (0, 1)]
+    (folder / "carry.csv").write_text("a,b,c,carry\n" + "".join(",".join(map(str, row)) + "\n" for row in rows))
+    return folder / "carry.csv", ".csv"
+
+
 def plain_text(folder):
     (folder / "text.txt").write_text(40 * "the cat sat on the mat, and the dog lay by the log.\n")
     return folder / "text.txt", ".csv"
 
 
 FILES = {
+    "boolean_threshold": truth_table,
     "continuum_attention": darcy_file,
     "af_kan": labelled_table,
     "biper": photos,
@@ -384,9 +392,8 @@ def test_paper_serves_own_files_or_is_a_tool(slug):
 
 @pytest.mark.parametrize("slug", WITH_RECIPE)
 @pytest.mark.slow
-def test_recipe_fits_predicts_and_loads(slug, tmp_path):
+def test_recipe_fits_predicts_and_loads(slug, tmp_path, monkeypatch):
     from paperworks.gallery import figures, write_fit_report
-    from paperworks.training.recipe import fit_files, predict_files
 
     assert slug in FILES, f"say in this test how a small file for {slug} is made"
     recipe = PAPERS[slug].load("recipe").recipe
@@ -406,6 +413,11 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path):
     out = tmp_path / f"predictions{suffix}"
     assert predict_files(recipe, tmp_path / "model", source, out)["count"] > 0
     first = out.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    unnamed = predict_files(recipe, tmp_path / "model", source)["path"]  # what the model card and the report say to run
+    assert Path(unnamed).stat().st_size
+    assert f"--out {unnamed}" in (tmp_path / "model" / "README.md").read_text()
+    assert f"--out {unnamed}" in page
     predict_files(recipe, tmp_path / "model", source, out)
     assert suffix == ".npz" or out.read_bytes() == first
     saved = json.loads((tmp_path / "model" / "recipe.json").read_text())

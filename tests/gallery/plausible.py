@@ -298,7 +298,7 @@ def hostile() -> dict[str, Any]:
 
 
 KEPT = {"headline", "control", "mechanism", "supported", "not supported", "inconclusive", "higher", "lower"}
-KEPT |= {"ratio", "difference", "value", "exponent", "lines", "bars", "heatmap", "scatter", "images"}
+KEPT |= {"ratio", "difference", "value", "exponent", "lines", "bars", "heatmap", "scatter", "images", "network"}
 WORDS = """
 schema paper budget command started cpu_seconds wall_seconds environment studies verdicts trials
 failures not_run study why name question arms variants settings arm_settings equal

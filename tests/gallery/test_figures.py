@@ -9,11 +9,18 @@ from paperworks.gallery import figures
 from paperworks.gallery.forest import effect_text, interval_text, strip
 
 CHARTS = {
-    "points": lambda: figures.points({"a": [1.0, 2.0, None], "b<script>": [3.0]}, label="l", metric="m", colours=["a"]),
+    "points": lambda: figures.points(
+        {"a": [1.0, 2.0, None], "b<script>": [3.0]}, label="l", metric="m", colours={"a": 0}
+    ),
     "lines": lambda: figures.lines({"a": ([0, 1, 2], [1.0, None, 3.0]), "$x^2$": ([0, 1], [1, 2])}, label="l"),
     "bars": lambda: figures.bars(["x", "y"], [1.0, None], label="l"),
     "heatmap": lambda: figures.heatmap([[1.0, 2.0], [None, 4.0]], label="l"),
     "scatter": lambda: figures.scatter({"a": ([1, 2], [2, None]), "b": ([0], [1])}, label="l"),
+    "network": lambda: figures.network(
+        [{"name": n, "label": n, "column": c} for n, c in (("a", 0), ("b", 0), ("AND", 1), ("y", 2))],
+        [{"from": a, "to": b, "negated": a == "b"} for a, b in (("a", "AND"), ("b", "AND"), ("AND", "y"))],
+        label="l",
+    ),
     "images": lambda: figures.images([[[0, 1], [1, 0]]] * 5, ["one"], label="l"),
 }
 
@@ -128,6 +135,18 @@ def test_effects_and_intervals_in_words():
     assert effect_text("ratio", 0.0) == "diverged"
     assert interval_text("ratio", [None, 3.0]) == "unbounded to 3×"
     assert interval_text("value", None) == "no interval"
+
+
+def test_a_series_keeps_its_colour_whatever_else_is_drawn():
+    places = {"first": 0, "second": 1, "third": 2}
+    for chart in (
+        figures.points({"third": [1.0, 2.0]}, label="l", metric="m", colours=places),
+        figures.lines({"third": ([0, 1], [1.0, 2.0])}, label="l", colours=places),
+    ):
+        assert "var(--series-3)" in chart
+        assert "var(--series-1)" not in chart
+    both = figures.lines({"third": ([0, 1], [1, 2]), "first": ([0, 1], [2, 1])}, label="l", colours=places)
+    assert {"var(--series-1)", "var(--series-3)"} <= set(re.findall(r"var\(--series-\d\)", both))
 
 
 def test_a_curve_over_decades_is_logarithmic_but_a_function_of_a_signed_variable_is_not():

@@ -10,7 +10,8 @@ import pytest
 
 from paperworks.errors import PaperworksError
 from paperworks.gallery import write_report
-from paperworks.gallery.report import _trade_off, claim_view, controls_sentence, overall, view
+from paperworks.gallery.answer import controls_sentence, headlines_sentence, overall
+from paperworks.gallery.report import _places, _trade_off, claim_view, view
 
 
 class Page(HTMLParser):
@@ -209,3 +210,32 @@ def test_a_trade_off_is_drawn_from_the_rows_of_its_variants():
     assert "absent" not in chart["svg"]
     assert _trade_off({"name": "s"}, trials) == []
     assert _trade_off(study, []) == []
+
+
+def test_what_studies_share_has_one_colour_on_the_page():
+    page = [f"a{place}" for place in range(10)]
+    assert _places(["a3", "a1"], page) == {"a3": 3, "a1": 1}
+    own = _places(["a9", "a2", "a0"], page)  # the ninth and tenth of the page take what this study leaves free
+    assert own == {"a9": 1, "a2": 2, "a0": 0}
+    assert len(set(_places(page, page).values())) == 10
+    assert _places(["x", "y"], ()) == {"x": 0, "y": 1}
+
+
+def test_published_numbers_say_of_which_study_where_there_are_several(whole):
+    verdict = next(v for v in whole["verdicts"] if v.get("published"))
+    assert view(whole, None)["published"][0]["claim"] == verdict["claim"]
+    several = {**whole, "studies": [*whole["studies"], {**whole["studies"][0], "name": "another"}]}
+    assert view(several, None)["published"][0]["claim"] == f"{verdict['study']}: {verdict['claim']}"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "told"),
+    [
+        (["supported"], ""),
+        (["supported", "supported"], "All 2 headline claims hold; the first:"),
+        (["supported", "inconclusive", "not supported"], "1 of 3 headline claims hold; one that does not:"),
+    ],
+)
+def test_headlines_are_counted_where_there_are_several(statuses, told):
+    verdicts = [{"kind": "headline", "status": status} for status in statuses]
+    assert headlines_sentence([*verdicts, {"kind": "control", "status": "not supported"}]) == told

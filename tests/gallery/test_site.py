@@ -29,6 +29,16 @@ def test_every_paper_has_a_page_and_every_measured_one_a_report(site, plausible)
     assert "3 of 4 measured" in index
 
 
+def test_every_recorded_comparison_has_a_page_and_its_sentence_on_the_index(plausible, tmp_path):
+    found = plausible.compared()
+    index = build_gallery(plausible.papers(), {}, tmp_path, [found]).read_text(encoding="utf-8")
+    assert 'href="compare-operators/darcy-parameters.html"' in index
+    assert found["comparison"]["sentence"].split(",")[0] in index
+    page = (tmp_path / "compare-operators" / "darcy-parameters.html").read_text(encoding="utf-8")
+    assert 'href="../index.html"' in page
+    assert "Models side by side" not in build_gallery(plausible.papers(), {}, tmp_path).read_text(encoding="utf-8")
+
+
 def test_hostile_cards_stay_text(plausible, tmp_path):
     nasty = plausible.HOSTILE
     card = plausible.card(title=nasty, idea=nasty, claim=nasty, field=nasty, tags=[nasty], official=nasty, body=nasty)

@@ -39,10 +39,15 @@ VERDICT = {
     "interval": [1.25, 1.75],
     "sentence": "It does.",
 }
+EDGES = [f"{arm}: lr=0.03 is the largest of the grid" for arm in "abc"] + ["d: lr=0.001 is the smallest of the grid"]
 RESULT = {
     "verdicts": [VERDICT],
     "trials": TRIALS,
-    "studies": [{"name": "digits", "settings": {"T": 10}, "arm_settings": {"a": {"lr": 0.01}}}],
+    "studies": [
+        {"name": "digits", "settings": {"T": 10}, "arm_settings": {"a": {"lr": 0.01}}, "tuning": {"edges": EDGES}},
+        {"name": "inside", "settings": {}, "tuning": {"edges": []}},
+        {"name": "untuned", "settings": {}, "tuning": None},
+    ],
     "environment": {"torch": "2.13"},
     "cpu_seconds": 12.0,
 }
@@ -67,6 +72,13 @@ KNOWN = Recorded(RESULT, PARITY, FITS)
         ('cost("digits", "a", "spikes") | number(2)', "10"),
         ('setting("digits", "T")', "10"),
         ('tuned("digits", "a", "lr")', "0.01"),
+        (
+            'edges("digits")',
+            "the largest lr of the grid, 0.03, was chosen for a, b and c; "
+            "the smallest lr of the grid, 0.001, was chosen for d",
+        ),
+        ('edges("inside")', "no arm's choice lies at an end of the grid"),
+        ('edges("untuned")', "not measured yet"),
         ('environment("torch")', "2.13"),
         ('run("cpu_seconds") | seconds', "12 s"),
         ('fitted("darcy", "test", "l2") | percent', "25.0 %"),

@@ -13,7 +13,8 @@ import torch
 from paperworks.errors import PaperworksError, SettingError
 from paperworks.lab import comparison as comparing
 from paperworks.lab import find_papers
-from paperworks.lab.comparison import compare, find_wing, find_wings, summarise
+from paperworks.lab.comparison import compare, summarise
+from paperworks.lab.wings import find_wing, find_wings
 
 WING = str(Path(__file__).parent / "toy_wing")
 LONG = {"steps": 300}
@@ -291,3 +292,23 @@ def test_a_model_is_built_at_the_width_nearest_to_its_size():
         built = wing.comparison.models["tanh"].build(dims=1, width=width)
         assert sum(p.numel() for p in built.parameters()) == count
         assert isinstance(built, torch.nn.Module)
+
+
+def test_a_recorded_comparison_is_found_again_and_a_smoke_run_or_a_failed_one_is_not_kept(tmp_path):
+    shutil.copytree(WING, tmp_path / "wing")
+    wing = find_wing(str(tmp_path / "wing"))
+    assert comparing.recorded(wing) == {}
+    report = compare(wing, "waves", models=["tanh", "line"], settings={"steps": 5, "lr": 0.01}, runs=tmp_path / "runs")
+    path = comparing.record(wing, report)
+    assert path == wing.folder / "results" / "waves-parameters.json"
+    assert comparing.recorded(wing)["waves-parameters"]["comparison"] == report.result["comparison"]
+    report.result["budget"] = "smoke"
+    with pytest.raises(PaperworksError, match="--record needs another budget"):
+        comparing.record(wing, report)
+    report.result["budget"] = "laptop"
+    report.failures.append({"arm": "tanh"})
+    with pytest.raises(PaperworksError, match="not recorded"):
+        comparing.record(wing, report)
+    path.write_text('{"comparison": 3}')
+    with pytest.raises(PaperworksError, match="record it again"):
+        comparing.recorded(wing)

@@ -3,10 +3,11 @@
 import pytest
 
 from paperworks.errors import SettingError
-from paperworks.lab import Beats, Study
-from paperworks.lab.study import Settings, parse_settings, thinned
+from paperworks.lab import Beats, Study, running
+from paperworks.lab.study import Settings, Trial, parse_settings, thinned
 
 KNOWN = {"lr": 1e-3, "steps": 100, "name": "sine", "deep": False, "sizes": [1, 2], "limit": None, "pair": (1, 2)}
+KNOWN["offset"] = 0  # unlike a count, which is above 0, it may be negative
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,7 @@ KNOWN = {"lr": 1e-3, "steps": 100, "name": "sine", "deep": False, "sizes": [1, 2
         ("limit=None", None),
         ("limit=word", "word"),
         ("lr=-2", -2.0),
-        ("steps=-3", -3),
+        ("offset=-3", -3),
         ("deep=False", False),
         ("name=", ""),
         ("name=NaN", "NaN"),
@@ -45,6 +46,7 @@ def test_values_take_the_type_of_the_default(text, value):
         ("steps=1.5", "expected int"),
         ("steps=true", "expected int"),
         ("steps=many", "expected int"),
+        ("steps=-1", "whole number from 0"),
         ("lr=NaN", "finite number"),
         ("lr=Infinity", "finite number"),
         ("lr=-Infinity", "finite number"),
@@ -239,3 +241,24 @@ def test_thinned_curves_keep_their_ends(length):
     kept = thinned(curve)
     assert len(kept) <= 121
     assert (kept[0], kept[-1]) == (curve[0], curve[-1])
+
+
+def test_the_result_says_the_device_that_a_trial_used(run_study):
+    quiet = Study("quiet", arms=("a",), claims=[], seeds=1)
+    quiet.trial(lambda t: t.row(x=1))
+    asking = Study("asking", arms=("a",), claims=[], seeds=1)
+    asking.trial(lambda t: t.row(x=len(t.device)))
+    found = run_study(quiet, device="cpu:0")
+    assert found.trials[0]["device"] == found.result["environment"]["device"] == "cpu"
+    found = run_study(asking)
+    assert found.trials[0]["device"] == found.result["environment"]["device"]
+
+
+def test_a_device_that_no_trial_asked_for_is_not_claimed():
+    assert running._devices([{"device": "cpu"}, {"device": "cpu"}]) == "cpu"
+    assert running._devices([{"device": "cuda"}, {"device": "cpu"}]) == "cpu and cuda"
+    assert running._devices([{}]) == ""  # a trial of an earlier version
+    trial = Trial(arm="a", method="a", seed=0, settings={}, device="cuda")
+    assert not trial.device_used
+    assert trial.device == "cuda"
+    assert trial.device_used

@@ -470,6 +470,7 @@ def output(model, x):
 OTHERS = {"gpt2": (gpt2, 6), "vit": (vit, 12), "encoder": (encoder, 3), "resnet": (resnet, 5)}
 
 
+@pytest.mark.slow  # transformers takes a second to import
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_strangers_network_is_binarised(name, tmp_path):
     build, least = OTHERS[name]

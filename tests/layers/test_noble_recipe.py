@@ -1,6 +1,7 @@
 """A language model on a user's text or tokens, and the texts the study learns from."""
 
 import csv
+import dataclasses
 import math
 
 import numpy as np
@@ -99,6 +100,15 @@ def test_branches_learn_at_their_own_rates(tmp_path):
     assert sorted({round(group["lr"] / recipe.settings["lr"], 3) for group in made.param_groups}) == [
         1, 2, round((16 / 2) ** 0.4, 3), round((16 / 2) ** 0.5, 3), 4,
     ]  # fmt: skip
+    seen = []
+
+    def watched(model, settings):
+        seen.append(recipe.optimizer(model, settings)(None))
+        return lambda _: seen[0]
+
+    fit_files(dataclasses.replace(recipe, optimizer=watched), written(tmp_path), tmp_path / "m", settings=TINY)
+    assert all(state["step"] == TINY["steps"] for state in seen[0].state.values())
+    assert len(seen[0].state) == len(list(model.parameters()))
 
 
 # Texts

@@ -276,6 +276,7 @@ def test_tool_learns_from_examples(tmp_path):
         ("a.npz", {"other": np.zeros((2, 2))}, "expected 'patterns'"),
         ("a.npz", {"patterns": np.zeros(3)}, "shape"),
         ("a.npz", {"patterns": np.zeros((0, 3))}, "a.npz"),
+        ("a.npz", {"patterns": np.zeros((2, 3))}, "nothing to store"),
         ("a.txt", "1", "a.txt"),
     ],
 )

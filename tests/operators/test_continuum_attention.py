@@ -14,8 +14,8 @@ from paperworks.operators import (
     TransformerNeuralOperator,
     ViTNeuralOperator,
 )
-from paperworks.operators.continuum_attention import line_data, patch_fourier, scattered_weights
-from paperworks.operators.continuum_attention.encoder import ContinuumAttention, point_weights
+from paperworks.operators.continuum_attention import encoder, line_data, patch_fourier, scattered_weights
+from paperworks.operators.continuum_attention.encoder import ContinuumAttention, EncoderLayer, point_weights
 from paperworks.operators.continuum_attention.line_data import (
     LINE_TASKS,
     draw_lorenz,
@@ -259,6 +259,30 @@ def test_all_modes_with_one_real_matrix_are_a_pointwise_map():
     conv.weight.data[:, :, 0] = matrix
     x = torch.randn(8, 8, 2, 3, 3, dtype=torch.float64)
     torch.testing.assert_close(conv(x), x @ matrix)
+
+
+def test_pointwise_patch_attention_is_the_inner_product_of_functions():
+    torch.manual_seed(0)
+    attention = double(PatchAttention(6, 2))
+    attention.query_key_value.weight.data.mul_(9)
+    x = torch.randn(4, 3, 2, 5, 6, dtype=torch.float64)
+    q, k, v = attention.query_key_value(x).unflatten(-1, (3, 2, 3)).unbind(-3)
+    scores = torch.einsum("xybphd,xybqhd->bhpq", q, k) / (4 * 3 * 5)
+    assert scores.softmax(-1).std() > 0.1
+    mixed = torch.einsum("bhpq,xybqhd->xybphd", scores.softmax(-1), v)
+    torch.testing.assert_close(attention(x), attention.output(mixed.flatten(-2)))
+
+
+@pytest.mark.parametrize("shape", [(6,), (7, 2, 6), (2, 3, 4, 5, 6)])
+def test_a_layer_in_pieces_is_the_layer(shape, monkeypatch):
+    """Without gradients the feed-forward part is taken a few points at a time."""
+    monkeypatch.setattr(encoder, "CACHED", 4)
+    layer = double(EncoderLayer(nn.Linear(6, 6), 6, 10))
+    x = torch.randn(shape, dtype=torch.float64)
+    for each in (x, torch.randn(9, 6, dtype=torch.float64)[::2]):
+        with torch.no_grad():
+            pieces = layer(each)
+        torch.testing.assert_close(pieces, layer(each).detach())
 
 
 @pytest.mark.parametrize("kind", [PatchAttention, FourierAttention])

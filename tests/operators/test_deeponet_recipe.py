@@ -7,7 +7,7 @@ import torch
 
 from paperworks.errors import DataFileError
 from paperworks.operators import DeepONet
-from paperworks.operators.deeponet.recipe import recipe
+from paperworks.operators.deeponet.recipe import build_on_fields, forward_on_fields, recipe
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 
 RNG = np.random.default_rng(0)
@@ -156,6 +156,54 @@ def test_predictions_on_a_grid_keep_its_shape(tmp_path, channel):
     assert np.load(tmp_path / "out.npz")["y"].shape == arrays["y"].shape
 
 
+def pde_file(path, kind):
+    """Small files of the field: a time series of PDEBench, its Darcy flow, a folder of two channels of PDEArena."""
+    series = np.cumsum(RNG.normal(size=(6, 4, 5, 8)), 1).astype("f4")
+    if kind == "series":
+        return write(path / "1D.hdf5", {"tensor": series[:, :, 0], "x-coordinate": np.arange(8.0)})
+    if kind == "darcy":
+        return write(path / "darcy.h5", {"nu": series[:, 0], "tensor": series[:, 1:2]})
+    (path / "arena").mkdir()
+    write(path / "arena" / "NS_train_0.h5", {"train/u": series, "train/vx": series + 1})
+    return path / "arena"
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "shape"),
+    [
+        ("series", {"relative_l2", "rollout_relative_l2"}, {"tensor": (6, 4, 8)}),
+        ("darcy", {"relative_l2"}, {"tensor": (6, 1, 5, 8), "nu": (6, 5, 8)}),
+        ("arena", {"relative_l2", "rollout_relative_l2"}, {"train/u": (6, 4, 5, 8), "train/vx": (6, 4, 5, 8)}),
+    ],
+)
+def test_files_of_the_field_are_fitted_and_predicted_in_their_own_layout(tmp_path, kind, told, shape):
+    source = pde_file(tmp_path, kind)
+    report = fit_files(recipe, source, tmp_path / "model", settings=SETTINGS, test=source)
+    assert report["metrics"]["test"].keys() == told
+    assert report["pictures"]
+    predict_files(recipe, tmp_path / "model", source, tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as out:
+        assert {name: out[name].shape for name in shape} == shape
+
+
+def test_a_net_asked_on_a_grid_is_the_net_asked_at_its_points():
+    torch.manual_seed(0)
+    description = {"in_channels": 2, "out_channels": 3, "space": [4, 5]}
+    net = build_on_fields(description, recipe.settings)
+    x = torch.randn(2, 2, 4, 5)
+    found = forward_on_fields(net, x)
+    at = torch.tensor([[2 / 4, 3 / 5]])
+    torch.testing.assert_close(found[:, :, 2, 3], net(x.flatten(1), at.expand(2, 2)))
+
+
+def test_what_can_be_learned_is_learned_from_a_file_of_the_field(tmp_path):
+    x, (b, c) = np.arange(6) / 6, RNG.normal(size=(2, 60, 1, 1))
+    a = (b * np.sin(2 * np.pi * x) + c * x[:, None]).astype("f4")
+    source = write(tmp_path / "darcy.h5", {"nu": a, "tensor": (a[:, ::-1] * 2 + 1)[:, None]})
+    settings = {**SETTINGS, "steps": 300, "width": 48, "depth": 1, "lr": 0.01}
+    assert fit_files(recipe, source, tmp_path / "model", settings=settings)["metrics"]["train"]["relative_l2"] < 0.5
+
+
 def broken_with(**changes):
     return {name: value for name, value in {**TOGETHER, **changes}.items() if value is not None}
 
@@ -178,7 +226,8 @@ HOLE[4, 2] = np.nan
         (broken_with(u=U.astype("U5")), "'u' holds <U5, expected numbers"),
         (dict(x=U, y=U[:9]), "'x' holds 30 functions, 'y' 9"),
         (dict(x=U[0], y=U[0]), r"'x' has shape \(6,\), expected \(functions, ...grid\)"),
-        (dict(inputs=U, outputs=S), "has 'inputs', 'outputs'; expected X_train0"),
+        (dict(inputs=U[:, None], outputs=S), "has inputs but nothing to learn from: expected 'fields' too"),
+        (dict(ours=U, theirs=S), "has 'ours', 'theirs'; expected X_train0"),
         ({**ONE_A_ROW, "y_train": S.reshape(-1, 1)[:9]}, r"'y_train' has shape \(9, 1\).*one location a row"),
     ],
 )
@@ -208,3 +257,43 @@ def test_predictions_go_to_npz_alone(fitted, tmp_path):
     with pytest.raises(DataFileError, match=r"give --out predictions\.npz"):
         predict_files(recipe, fitted[0], source, tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_time_series_of_the_fields_own_files_are_rolled_out_and_written_back(tmp_path):
+    rng = np.random.default_rng(1)
+    phase, x, t = rng.uniform(0, 6, (12, 1, 1)), np.arange(16) / 16, np.arange(5)[:, None]
+    tensor = np.sin(2 * np.pi * x - 0.3 * t + phase).astype("f4")
+    path = tmp_path / "1D_Advection.hdf5"
+    with h5py.File(path, "w") as file:
+        file["tensor"], file["x-coordinate"], file["t-coordinate"] = tensor, x, np.arange(6.0)
+    settings = {"steps": 300, "batch_size": 16, "width": 32, "depth": 2}
+    report = fit_files(recipe, path, tmp_path / "model", settings=settings, test=path)
+    assert set(report["metrics"]["test"]) == {"relative_l2", "rollout_relative_l2"}
+    assert report["metrics"]["test"]["rollout_relative_l2"] < 0.5
+    assert "Rollout, u" in [picture["title"] for picture in report["pictures"]]
+    assert predict_files(recipe, tmp_path / "model", path, tmp_path / "out.h5")["count"] == 12
+    with h5py.File(tmp_path / "out.h5") as file:
+        found = file["tensor"][:]
+        assert file["t-coordinate"].shape == (6,)
+    assert np.array_equal(found[:, 0], tensor[:, 0])
+    error = np.linalg.norm(found - tensor, axis=2) / np.linalg.norm(tensor, axis=2)
+    assert error[:, 1:].mean() == pytest.approx(report["metrics"]["test"]["rollout_relative_l2"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "written"),
+    [
+        (("coeff", "sol"), (8, 8, 8), "sol"),
+        (("a", "u"), (8, 16), "u"),
+        (("inputs", "fields"), None, "fields"),
+    ],
+)
+def test_pairs_of_other_names_are_fitted_as_fields(tmp_path, names, shape, written):
+    rng = np.random.default_rng(0)
+    given = rng.normal(size=shape or (8, 1, 8, 8)).astype("f4")
+    wanted = given if shape else given[:, None]
+    source = write(tmp_path / "pairs.npz", dict(zip(names, (given, wanted), strict=True)))
+    report = fit_files(recipe, source, tmp_path / "model", settings=SETTINGS)
+    assert set(report["metrics"]["validation"]) == {"relative_l2"}
+    predict_files(recipe, tmp_path / "model", source, tmp_path / "out.npz")
+    assert np.load(tmp_path / "out.npz")[written].shape == wanted.shape

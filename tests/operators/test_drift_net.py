@@ -14,6 +14,8 @@ from paperworks.operators.drift_net import (
     PatchUnmerging,
     RelativeLpLoss,
     WindowAttention,
+    drift_base,
+    drift_small,
     drift_tiny,
     fourier_resample,
     radial_spectrum,
@@ -382,13 +384,23 @@ def test_drop_path_drops_whole_rows_and_keeps_the_mean():
 
 
 @pytest.mark.slow
-def test_published_counts_with_a_complex_parameter_counted_once():
+@pytest.mark.parametrize(
+    ("build", "channels", "expected"),
+    [
+        (drift_tiny, 4, 17_500_932),
+        (drift_tiny, 3, 17_499_220),
+        (drift_tiny, 2, 17_497_558),
+        (drift_small, 4, 33_354_052),
+        (drift_base, 4, 132_462_964),
+        (scot_tiny, 3, 20_772_732),
+        (scot_tiny, 2, 20_771_070),
+    ],
+)
+def test_published_counts_with_a_complex_parameter_counted_once(build, channels, expected):
     with torch.device("meta"):
-        for channels, expected in ((4, 17_500_932), (2, 17_497_558)):
-            net = drift_tiny(channels, channels)
-            doubled = sum(m.weight.numel() // 2 for m in net.modules() if isinstance(m, SpectralMixer2d))
-            assert count_parameters(net) - doubled == expected
-        assert count_parameters(scot_tiny(3, 3)) == 20_772_732
+        net = build(channels, channels)
+    doubled = sum(m.weight.numel() // 2 for m in net.modules() if isinstance(m, SpectralMixer2d))
+    assert count_parameters(net) - doubled == expected
 
 
 def official_names(net):

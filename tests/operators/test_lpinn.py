@@ -117,6 +117,70 @@ def small(**options):
     return LagrangianPINN(**{"width": 8, "depth": (3, 2), **options})
 
 
+def bent(seed=0, **options):
+    """A Lagrangian network whose characteristics spread and gather without crossing."""
+    net = small(**options).double()
+    for parameter in net.parameters():
+        parameter.data.mul_(1.5)
+    labels = torch.arange(200).double() * (net.period / 200)
+    j = net.jacobian(labels, torch.linspace(0, 1, 11).double())
+    assert 0.05 < j.min() < 0.9 < 1.1 < j.max()
+    return net
+
+
+def test_a_label_is_found_from_the_place_that_its_characteristic_has_reached():
+    net, points = bent(), places(200)
+    x, w = net(points).detach().unbind(-1)
+    for turns in (0, -3, 5):
+        reached = torch.stack([x + turns * net.period, points[:, 1]], -1)
+        away = (net.labels_at(reached) - points[:, 0]).detach() / net.period
+        torch.testing.assert_close(away, away.round(), rtol=0, atol=1e-9)
+        torch.testing.assert_close(net.values_at(reached).detach(), w, rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="x_param='displacement'"):
+        small(x_param="raw").labels_at(places().float())
+
+
+def test_the_value_at_a_place_has_the_gradient_of_both_networks():
+    net, points = bent(), places(5)
+    net.values_at(points).sum().backward()
+    for parameter in net.parameters():
+        place, step = tuple(0 for _ in parameter.shape), 1e-5
+        values = []
+        for sign in (1, -1):
+            parameter.data[place] += sign * step
+            values.append(net.values_at(points).sum().item())
+            parameter.data[place] -= sign * step
+        expected = (values[0] - values[1]) / (2 * step)
+        found = 0.0 if parameter.grad is None else float(parameter.grad[place])
+        assert found == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("kind", [LagrangianPINN, EulerianPINN])
+def test_measurements_add_their_misfit_to_the_loss(kind):
+    torch.manual_seed(0)
+    net = kind("burgers", viscosity=0.1, width=8).double()
+    points, x0 = places(), places()[:, 0]
+    measured = torch.cat([places(4), torch.ones(4, 1).double()], 1)
+    plain = net.loss(points, x0, torch.sin(x0))
+    misfit = (net.values_at(measured[:, :2]) - 1).square().mean()
+    both = net.loss(points, x0, torch.sin(x0), measured=measured, measured_weight=7.0)
+    torch.testing.assert_close(both, plain + 7 * misfit)
+    exact = torch.cat([measured[:, :2], net.values_at(measured[:, :2]).detach()[:, None]], 1)
+    torch.testing.assert_close(net.loss(points, x0, torch.sin(x0), measured=exact), plain)
+    alone = net.loss(points, x0[:0], x0[:0], measured=measured, measured_weight=7.0)
+    torch.testing.assert_close(alone, net.loss(points, x0[:0], x0[:0]) + 7 * misfit)
+    with pytest.raises(ValueError, match="measured: expected shape"):
+        net.loss(points, x0, x0, measured=measured[:, :2])
+
+
+@pytest.mark.parametrize("kind", [LagrangianPINN, EulerianPINN])
+def test_a_network_of_an_equation_of_ones_own_is_not_saved_as_a_configuration(kind, tmp_path):
+    net = kind.from_equation(TransportEquation(lambda x, t, w: w), width=4)
+    assert isinstance(net, kind)
+    with pytest.raises(ValueError, match="save its state_dict"):
+        net.save_pretrained(tmp_path)
+
+
 def test_labels_are_initial_positions_exactly():
     xi = torch.linspace(0, TWO_PI, 50)
     assert torch.equal(small().characteristics(xi, torch.zeros(1))[0], xi)

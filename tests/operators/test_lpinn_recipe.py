@@ -2,15 +2,20 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from scipy.io import savemat
 
 from paperworks.errors import DataFileError, PaperworksError, SettingError
+from paperworks.gallery import figures
 from paperworks.operators import EulerianPINN, LagrangianPINN
+from paperworks.operators.field_writing import save_fields
 from paperworks.operators.lpinn.recipe import recipe
+from paperworks.operators.pde_data import Fields
 from paperworks.training.recipe import fit_files, predict_files, read_recipe
 
 X = np.linspace(0, 2 * np.pi, 32, endpoint=False, dtype="f4")
@@ -65,6 +70,53 @@ def test_states_over_time_read_alike_from_every_layout(tmp_path):
     same(together, read(tmp_path / "c.h5", trajectory=1))
 
 
+def test_one_of_many_trajectories_reads_alike_from_the_fields_own_layouts(tmp_path):
+    """Evenly spaced places from 0 to 1, where a file does not say where they are."""
+    together = read(npz(tmp_path / "a.npz", x=X / (2 * np.pi), t=T - T[0], u=U))
+    pairs = dict(x=np.stack([0 * U[0], U[0]]), y=np.stack([0 * U, U]), visc=np.array([[0.01]]))  # neuraloperator's
+    same(together, read(npz(tmp_path / "b.npz", **pairs), trajectory=1, frame_time=0.2))
+    save_fields(
+        Fields(
+            torch.from_numpy(U)[None, :, None],
+            (torch.arange(32) / 32,),
+            torch.arange(6) / 5,
+            torch.zeros(1, 0),
+            ("u",),
+            ("periodic",),
+        ),
+        tmp_path / "c.h5",
+    )
+    same(together, read(tmp_path / "c.h5"))
+    given = dict(a=np.stack([U[0]] * 9), u=np.stack([U[1]] * 9))  # a map's pairs: the state that is given
+    same(read(npz(tmp_path / "d.npz", x=X / (2 * np.pi), u=U[0])), read(npz(tmp_path / "e.npz", **given)))
+    savemat(tmp_path / "f.mat", dict(x=X / (2 * np.pi), t=T - T[0], u=U))
+    same(together, read(tmp_path / "f.mat"))
+    with pytest.raises(DataFileError, match=r"6 states and no times; say --set frame_time"):
+        read(tmp_path / "b.npz", trajectory=1)
+    with pytest.raises(SettingError, match=r"trajectory=2: .* holds 2, from 0 to 1"):
+        read(tmp_path / "b.npz", trajectory=2, frame_time=0.2)
+    with pytest.raises(DataFileError, match=r"on 2 axes of space; one quantity on a line"):
+        read(npz(tmp_path / "g.npz", x=np.ones((4, 16, 16)), y=np.ones((4, 16, 16))))
+
+
+def test_pictures_show_the_known_states_the_measurements_and_the_characteristics(tmp_path):
+    start = npz(tmp_path / "a.npz", x=X, t=T, u=U)
+    points, _ = scattered(tmp_path / "points.csv")
+    both = fit_files(recipe, start, tmp_path / "one", settings={**SETTINGS, "measurements": str(points)}, test=start)
+    titles = [picture["title"] for picture in both["pictures"]]
+    assert titles == ["The last state", "Spectrum", "Rollout", "Error as time goes on", "Characteristics"]
+    truth = both["pictures"][0]["series"]["truth"]
+    assert truth == pytest.approx(U[-1].tolist(), rel=1e-3)
+    paths = both["pictures"][-1]["series"]
+    assert len(paths) == 8
+    assert all(path[0] == pytest.approx(2 * math.pi / 8 * i, abs=1e-3) for i, path in enumerate(paths.values()))
+    settings = {**SETTINGS, "method": "eulerian", "period": 2 * math.pi}
+    alone = fit_files(recipe, points, tmp_path / "two", settings=settings, test=points)
+    assert [picture["title"] for picture in alone["pictures"]] == ["The solution", "Measurements"]
+    for picture in (*both["pictures"], *alone["pictures"]):
+        assert "<svg" in figures.picture(picture)
+
+
 def test_later_states_are_never_learned_from(tmp_path):
     other = U.copy()
     other[1:] = 99
@@ -72,6 +124,76 @@ def test_later_states_are_never_learned_from(tmp_path):
     same(one, two)
     assert len(one.train.rows) == 3
     assert set(one.train.rows[2].tolist()) <= set(U[0].tolist())
+
+
+def scattered(path, n=200, low=0.5, high=1.5, seed=0):
+    """Measurements (x, t, u) of the same wave at random places and times."""
+    drawn = np.random.default_rng(seed)
+    x, t = drawn.uniform(0, 2 * np.pi, n), drawn.uniform(low, high, n)
+    rows = np.stack([x, t, 2 + np.sin(x - 3 * (t - 0.5))], 1)
+    if path.suffix == ".csv":
+        return table(path, rows, "x,t,u"), rows
+    return npz(path, **dict(zip("xtu", rows.astype("f4").T, strict=True))), rows
+
+
+@pytest.mark.parametrize("name", ["points.csv", "points.npz"])
+def test_measurements_beside_a_start_are_learned_from_and_a_tenth_is_held_out(tmp_path, name):
+    points, rows = scattered(tmp_path / name)
+    start = npz(tmp_path / "a.npz", x=X, t=T, u=U)
+    data = read(start, measurements=str(points))
+    assert [len(part.rows.measured) for part in (data.train, data.validation)] == [180, 20]
+    seen = torch.cat([part.rows.measured for part in (data.train, data.validation)]).numpy()
+    counted = (rows - [0, 0.5, 0])[np.argsort(rows[:, 0])]  # times from the start
+    assert seen[np.argsort(seen[:, 0])] == pytest.approx(counted, abs=1e-5)
+    same(read(start), shortened(data))
+    drawn = data.train.rows[3]
+    assert {tuple(row) for row in drawn.tolist()} <= {tuple(row) for row in data.train.rows.measured.tolist()}
+
+
+def shortened(data):
+    """The same data without measurements, to be compared with a start alone."""
+    return replace(data, train=replace(data.train, rows=tuple(data.train.rows)[:3]))
+
+
+@pytest.mark.parametrize("method", ["lagrangian", "eulerian"])
+def test_measurements_in_place_of_a_start_are_fitted_scored_and_predicted(tmp_path, method):
+    points, rows = scattered(tmp_path / "points.csv")
+    settings = {**SETTINGS, "method": method, "equation": "convection", "speed": 3.0, "period": 2 * math.pi}
+    report = fit_files(recipe, points, tmp_path / "model", settings=settings, test=points)
+    assert set(report["metrics"]["test"]) == {"loss", "measured_error"}
+    predict_files(recipe, tmp_path / "model", points, tmp_path / "out.csv")
+    found = np.loadtxt(tmp_path / "out.csv", delimiter=",", skiprows=1)
+    assert found[:, :2] == pytest.approx(rows[:, :2], abs=1e-5)
+    mean = read_recipe(tmp_path / "model")["data"]["mean"]
+    error = np.linalg.norm(found[:, 2] - rows[:, 2]) / np.linalg.norm(rows[:, 2] - mean)
+    assert report["metrics"]["test"]["measured_error"] == pytest.approx(error, rel=1e-3)
+    predict_files(recipe, tmp_path / "model", npz(tmp_path / "grid.npz", x=X, t=T[1:4]), tmp_path / "grid-out.npz")
+    assert np.load(tmp_path / "grid-out.npz")["u"].shape == (3, 32)
+
+
+def test_measurements_that_cannot_be_used_are_refused(tmp_path):
+    start = npz(tmp_path / "a.npz", x=X, t=T, u=U)
+    early, _ = scattered(tmp_path / "early.csv", high=0.4, low=0.1)
+    with pytest.raises(DataFileError, match=r"0 of 200 measurements lie in the model's times, 0\.5 to 1\.5"):
+        read(start, measurements=str(early))
+    with pytest.raises(DataFileError, match="measurements have 'x', 't' and 'u'"):
+        read(start, measurements=str(npz(tmp_path / "b.npz", x=X, u=U[0])))
+    with pytest.raises(DataFileError, match="does not exist"):
+        read(start, measurements=str(tmp_path / "none.csv"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "steps"), [("lagrangian", 400), ("eulerian", 1000)])
+def test_the_start_is_found_from_later_measurements(tmp_path, method, steps):
+    """Noise-free measurements at t from 0.6 on, and the equation, say what the wave was at t = 0.5."""
+    points, _ = scattered(tmp_path / "points.csv", low=0.6)
+    first = npz(tmp_path / "first.npz", x=X, t=T[:1], u=U[:1])
+    settings = dict(equation="convection", speed=3.0, viscosity=0.0, period=2 * math.pi, width=20, depth=2, steps=steps,
+                    points=4096, lr=1e-2, method=method)  # fmt: skip
+    points.write_text(points.read_text() + "0,0.5,2\n")  # times count from 0.5
+    report = fit_files(recipe, points, tmp_path / "model", settings=settings, test=first)
+    assert report["metrics"]["validation"]["measured_error"] < 0.1
+    assert report["metrics"]["test"]["start_error"] < 0.1
 
 
 def test_points_fill_the_domain_and_those_of_validation_are_others(tmp_path):
@@ -149,7 +271,10 @@ def test_files_laid_out_otherwise_are_refused(tmp_path, arrays, told):
         ("x,u\n1,2\n3\n", "line 3: 2 finite numbers"),
         ("x,u\n1,2\n3,nan\n", "line 3: 2 finite numbers"),
         ("x,u\n", "no rows"),
-        ("x,t,u\n0,0,1\n1,0,1\n2,0,1\n0,1,1\n", "4 rows; every one of its 3 places at every one of its 2 times"),
+        (
+            "x,t,u\n0,0,1\n1,0,1\n2,0,1\n0,1,1\n",
+            "4 rows, not every one of its 3 places at every one of its 2 times.*--set period",
+        ),
     ],
 )
 def test_tables_laid_out_otherwise_are_refused(tmp_path, text, told):

@@ -26,6 +26,7 @@ from paperworks.operators.nn_to_no import (
     ball_neighbours,
     fourier_resample,
     grid_coordinates,
+    local_convs,
     rotary,
 )
 from paperworks.operators.nn_to_no.local_convs import fourier_correlation, hat_basis
@@ -444,6 +445,22 @@ def test_local_kernels_make_a_fourier_network_that_refines():
     assert everywhere[1] < 0.8 * everywhere[0]
 
 
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate", "reflect"])
+def test_a_large_kernel_on_a_padded_field_is_the_direct_sum(padding_mode, monkeypatch):
+    """Products of Fourier modes, whose wrapping around is cut off, in values and gradients."""
+    layer = LocalIntegralConv(3, 2, 7, 1 / 8, padding_mode=padding_mode).double()  # 13 x 13 taps on 16 points an axis
+    x = torch.randn(2, 3, 16, 14, dtype=torch.float64, requires_grad=True)
+    assert local_convs.large_kernel(layer.kernel((16, 14))[0], (28, 26), 1, (1, 1), worth=15)
+    results = []
+    for fast in (True, False):
+        monkeypatch.setattr(local_convs, "large_kernel", lambda *_, fast=fast, **__: fast)
+        y = layer(x)
+        results.append([y, *torch.autograd.grad(y.square().sum(), [x, *layer.parameters()])])
+    assert results[0][0].shape == (2, 2, 16, 14)
+    for ours, direct in zip(*results, strict=True):
+        torch.testing.assert_close(ours, direct)
+
+
 def test_differences_of_the_grid_channels_grow_at_the_seam():
     """The released network takes circular differences of features that know i / n, which jumps there."""
     layer = DifferentialConv(1, 1, 3, ndim=1, base_resolution=16)
@@ -453,6 +470,23 @@ def test_differences_of_the_grid_channels_grow_at_the_seam():
     torch.testing.assert_close(
         torch.tensor([seam[1] / seam[0], seam[2] / seam[1]]), torch.full((2,), 4.0), rtol=0.1, atol=0
     )
+
+
+@pytest.mark.parametrize(("kernel_size", "base"), [(3, 12), (5, 12), (9, 16)])
+def test_the_resized_unet_takes_every_grid_on_which_its_kernels_stay_odd_and_refuses_the_others(kernel_size, base):
+    net = KernelUNet(
+        width=2, multipliers=(1, 2), kernel_size=kernel_size, n_blocks=1, interpolate=True, base_resolution=base
+    )
+    for points in range(base // 2, 2 * base + 1):
+        half = (kernel_size // 2) * points % base
+        u = torch.randn(1, 1, points, base)
+        if 2 * half < base:
+            assert net(u).shape == u.shape
+        else:
+            with pytest.raises(ValueError, match="u: expected rows and columns"):
+                net(u)
+    with pytest.raises(ValueError, match="kernel_size: an odd number"):
+        KernelUNet(kernel_size=4)
 
 
 def test_a_unet_with_resized_kernels_is_the_unet_on_its_grid():

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from paperworks.errors import DataFileError
-from paperworks.gallery import figures
+from paperworks.gallery import figures, write_comparison
 from paperworks.lab import compare
-from paperworks.lab.comparison import Unsuitable
+from paperworks.lab.wings import Unsuitable
 from paperworks.operators import FNO, simulate
 from paperworks.operators.comparison import MODELS, TASKS, Pairs, as_pairs, comparison, read, score, shape_of_file
 from paperworks.operators.field_recipe import field_recipe
@@ -58,6 +58,35 @@ def test_several_channels_and_an_odd_grid_are_taken_or_refused_in_words(model):
         return
     net = MODELS[model].build(**shape, width=2)
     assert net(torch.randn(2, 3, 17, 17)).shape == (2, 2, 17, 17)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_oblong_grid_is_taken_or_refused_in_words(model):
+    shape = dict(in_channels=1, out_channels=1, size=(16, 24), boundary="periodic")
+    if reason := refused(lambda: MODELS[model].build(**shape, width=2)):
+        assert reason.startswith("takes ")
+        return
+    net = MODELS[model].build(**shape, width=2)
+    assert net(torch.randn(2, 1, 16, 24)).shape == (2, 1, 16, 24)
+
+
+def test_a_model_that_refuses_the_other_grid_says_why_in_the_table(tmp_path):
+    report = compare(
+        "operators",
+        "darcy",
+        budget="smoke",
+        models=["kernel_unet", "fno"],
+        seeds=1,
+        settings={"size_elsewhere": 20},  # 5/4 of 16: a kernel of 5 points would come out with 6
+        runs=tmp_path,
+    )
+    assert report.failures == []
+    entries = {entry["model"]: entry for entry in report.result["comparison"]["models"]}
+    assert entries["kernel_unet"]["elsewhere"] == entries["fno"]["refused"] == {}
+    assert "odd number, such as 8 or 32, given (4, 1, 20, 20)" in entries["kernel_unet"]["refused"]["20 × 20"]
+    assert entries["fno"]["elsewhere"]["20 × 20"]["mean"] > 0
+    page = write_comparison(report.result, tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "kernel_unet refuses 20 × 20: u: expected rows and columns" in page
 
 
 @pytest.mark.parametrize("task", TASKS)

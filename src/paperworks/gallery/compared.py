@@ -18,14 +18,17 @@ from .report import study_view, table_view
 COSTS = {"parameters": "parameters", "seconds": "seconds of training", "inference_ms": "inference, ms a sample"}
 
 
-def write_comparison(result: Mapping[str, Any], path: Path | str) -> Path:
+def write_comparison(result: Mapping[str, Any], path: Path | str, *, home: str | None = None) -> Path:
     """Write a comparison's page, one self-contained HTML file; the path it was written to.
+
+    Args:
+        home: address of the gallery's index, where the page is part of one.
 
     Raises:
         PaperworksError: the file cannot be written.
     """
     path = Path(path)
-    write_text(path, page("compared.html.j2", **view(result)))
+    write_text(path, page("compared.html.j2", **view(result), home=home))
     return path
 
 
@@ -35,7 +38,7 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
     entries = compared["models"]
     several = len(compared["sizes"]) > 1
     metric = _words(compared["metric"])
-    places = list(dict.fromkeys(place for entry in entries for place in entry["elsewhere"]))
+    places = list(dict.fromkeys(place for entry in entries for place in (*entry["elsewhere"], *entry["refused"])))
     others = list(dict.fromkeys(name for entry in entries for name in entry["metrics"] if not name.startswith("valid")))
     order = list(dict.fromkeys(entry["model"] for entry in entries))
     marks = {model: Markup(figures.mark(place, model)) for place, model in enumerate(order)}
@@ -58,6 +61,11 @@ def view(result: Mapping[str, Any]) -> dict[str, Any]:
         ],
         "legend": [{"model": model, "about": about[model], "svg": marks[model]} for model in order],
         "others": [_words(name) for name in others],
+        "refusals": [
+            {"model": entry["model"], "place": place, "why": why}
+            for entry in entries
+            for place, why in entry["refused"].items()
+        ],
         "places": places,
         "rows": [
             {**_row(entry, others, places, entries[0] is entry), "mark": marks[entry["model"]]} for entry in entries
@@ -91,7 +99,7 @@ def _row(entry: Mapping[str, Any], others: Sequence[str], places: Sequence[str],
         "inference": _told(entry["inference_ms"]),
         "elsewhere": [
             _told(entry["elsewhere"].get(place))
-            or {"mean": "refuses" if entry["transfers"] else "no claim", "ends": ""}
+            or {"mean": "refuses" if place in entry["refused"] else "no claim", "ends": ""}
             for place in places
         ],
         "front": [COSTS[cost] for cost, on in entry["front"].items() if on],

@@ -68,10 +68,10 @@ def clean(text: Any, longest: int = 40) -> str:
     return f"{line[: longest - 1 - tail].rstrip()}…{line[-tail:].lstrip()}"
 
 
-def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequence[str] = ()) -> str:
+def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Mapping[str, int] | None = None) -> str:
     """Every seed's value of a metric, one line of dots a row, with the mean as a bar; a null is said in words.
 
-    Rows named in `colours` are drawn in the palette's order, the others in the muted colour.
+    `colours` gives rows their places in the palette; the others are drawn in the muted colour.
     """
     shown = list(rows.items())[:ROWS]
     height = 54 + 38 * len(shown)
@@ -80,7 +80,7 @@ def points(rows: Mapping[str, Points], *, label: str, metric: str, colours: Sequ
         finite = [value for _, values in shown for value in values if value is not None]
         _scale(axes, "x", finite)
         for place, (name, values) in enumerate(shown):
-            colour = _colour(colours, name)
+            colour = _colour((colours or {}).get(name, SERIES))
             known = [value for value in values if value is not None]
             lost = len(values) - len(known)
             text = clean(name, 40) + (f"  ({lost} diverged)" if lost else "")
@@ -105,8 +105,16 @@ def lines(
     y: str = "",
     single: Mapping[str, Sequence[tuple[Points, Points]]] | None = None,
     dots: bool = False,
+    colours: Mapping[str, int] | None = None,
 ) -> str:
-    """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted."""
+    """Named curves; `single` holds the seeds behind each, drawn thin. Beyond eight, the others are muted.
+
+    `colours` gives curves their places in the palette; without it they take them in order.
+    """
+    if colours is not None and all(name in colours for name in series):
+        series = dict(sorted(series.items(), key=lambda item: colours[item[0]]))
+    else:
+        colours = {name: place for place, name in enumerate(series)}
     columns = 1 if any(len(name) > 16 for name in series) else 2
     named = list(series)[:SERIES]
     legend = (math.ceil(len(named) / columns) + (len(series) > SERIES)) * 19 + 8 if len(series) > 1 else 0
@@ -125,19 +133,20 @@ def lines(
             if all(v == int(v) for v in across if math.isfinite(v)):
                 axes.xaxis.get_major_locator().set_params(integer=True)
         for place, (name, (xs, ys)) in enumerate(series.items()):
-            colour = _SERIES[place] if place < SERIES else _MUTED
+            spot = colours[name]
+            colour = _colour(spot)
             order = 3 if place < SERIES else 1
             for seed_xs, seed_ys in (single or {}).get(name, ()):
                 style: dict[str, Any] = dict(marker="o", ms=3, linestyle="none") if dots else dict(linewidth=0.7)
                 axes.plot(seed_xs, _holes(seed_ys), color=colour, alpha=0.4, zorder=order, **style)
-            marker = _MARKERS[place % len(_MARKERS)] if dots or len(xs) <= 12 else None
+            marker = _MARKERS[spot % len(_MARKERS)] if dots or len(xs) <= 12 else None
             axes.plot(
                 xs,
                 _holes(ys),
                 color=colour,
                 marker=marker,
                 ms=4,
-                linestyle=_DASHES[(place // 2) % 4] if place < SERIES else "-",
+                linestyle=_DASHES[(spot // 2) % 4] if place < SERIES else "-",
                 linewidth=1.7 if place < SERIES else 0.7,
                 zorder=order + 0.5,
                 label=clean(name, 38 if columns == 1 else 15) if place < SERIES else None,
@@ -367,6 +376,56 @@ def images(
     return done()
 
 
+def network(nodes: Sequence[Mapping[str, Any]], edges: Sequence[Mapping[str, Any]], *, label: str) -> str:
+    """Boxes in columns, joined from left to right; a dashed edge with a ring at its end negates.
+
+    Args:
+        nodes: `name`, `label` (what is written), `column` (from 0).
+        edges: `from` and `to` by name, `negated`.
+    """
+    columns: dict[int, list[str]] = {}
+    for node in nodes:
+        columns.setdefault(int(node["column"]), []).append(str(node["name"]))
+    before: dict[str, list[str]] = {}
+    for edge in edges:
+        before.setdefault(str(edge["to"]), []).append(str(edge["from"]))
+    order = sorted(columns)
+    height = 20 + 40 * max(map(len, columns.values()))
+    place: dict[str, tuple[float, float]] = {}
+    for rank, column in enumerate(order):
+        x = 30 + rank * (WIDTH - 60) / max(len(order) - 1, 1)
+        found = {n: [place[b][1] for b in before.get(n, []) if b in place] for n in columns[column]}
+        ordered = sorted(columns[column], key=lambda n: math.fsum(found[n]) / len(found[n]) if found[n] else math.inf)
+        step = height / len(ordered)
+        place |= {name: (x, (row + 0.5) * step) for row, name in enumerate(ordered)}
+    half = min(22.0, 0.36 * (WIDTH - 60) / max(len(order) - 1, 1))
+    with _drawing(height, label) as (figure, done):
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set_xlim(0, WIDTH)
+        axes.set_ylim(height, 0)
+        axes.set_axis_off()
+        for edge in edges:
+            (x0, y0), (x1, y1) = place[str(edge["from"])], place[str(edge["to"])]
+            down = bool(edge.get("negated"))
+            style: dict[str, Any] = dict(color=_SERIES[1] if down else _MUTED, zorder=1)
+            axes.plot([x0 + half, x1 - half], [y0, y1], linestyle="--" if down else "-", linewidth=1.1, **style)
+            if down:
+                axes.plot([x1 - half - 3], [y1 - (y1 - y0) * 3 / max(x1 - x0 - 2 * half, 1)], "o", ms=4, **style)
+        from matplotlib.patches import FancyBboxPatch
+
+        for node in nodes:
+            x, y = place[str(node["name"])]
+            end = str(node["name"]) not in before or int(node["column"]) == order[-1]
+            box = FancyBboxPatch(
+                (x - half, y - 10), 2 * half, 20, boxstyle="round,pad=0,rounding_size=5", facecolor="none",
+                edgecolor=_MUTED if end else _SERIES[0], linewidth=0.7 if end else 1.4,
+            )  # fmt: skip
+            axes.add_patch(box)
+            text = clean(node["label"], max(4, int(half / 3)))
+            axes.text(x, y, text, ha="center", va="center_baseline", fontsize=11, color=_INK)
+    return done()
+
+
 def picture(content: Mapping[str, Any]) -> str | None:
     """What a trial kept with `t.picture`, drawn; None where its content does not fit its kind."""
     title, x, y = (clean(content.get(name) or "", 80) for name in ("title", "x", "y"))
@@ -391,6 +450,8 @@ def picture(content: Mapping[str, Any]) -> str | None:
         if kind == "scatter":
             groups = content.get("series") or {"": (content["x"], content["y"])}
             return scatter({str(k): (v[0], v[1]) for k, v in groups.items()}, label=label, **named)
+        if kind == "network":
+            return network(content["nodes"], content["edges"], label=label)
         if kind == "images":
             panels = content.get("images") or content.get("values") or []
             shown = {name: content[name] for name in ("columns", "ranges", "colours", "stretch") if content.get(name)}
@@ -413,8 +474,7 @@ def _holes(values: Points) -> list[float]:
     return [math.nan if value is None else float(value) for value in values]
 
 
-def _colour(named: Sequence[str], name: str) -> str:
-    place = list(named).index(name) if name in named else SERIES
+def _colour(place: int) -> str:
     return _SERIES[place] if place < SERIES else _MUTED
 
 

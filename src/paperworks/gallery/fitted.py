@@ -59,6 +59,7 @@ def view(report: Mapping[str, Any], card: Any, source: str) -> dict[str, Any]:
         "seconds": report["seconds"],
         "settings": {name: plain(value) for name, value in sorted(report["settings"].items())},
         "model": report["model"],
+        "predictions": report.get("predictions", "predictions"),
     }
 
 

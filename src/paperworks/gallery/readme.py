@@ -6,8 +6,8 @@ from typing import Any
 
 from paperworks.lab.results import Recorded
 
+from .answer import controls_that, overall
 from .forest import effect_text, interval_text
-from .report import controls_that, overall
 
 
 def readme_table(papers: Iterable[Any], results: Mapping[str, Any]) -> str:

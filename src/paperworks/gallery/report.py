@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from paperworks.lab.results import Recorded
 from paperworks.lab.verdict import EQUAL_WITHIN, number
 
 from . import figures
+from .answer import controls_sentence, headlines_sentence, overall
 from .forest import effect_text, interval_text, needs_text, strip
 from .pages import bytes_text, count_text, markdown, page, plain
 
@@ -44,78 +45,27 @@ def write_report(result: Result, card: Any, path: Path | str, *, home: str | Non
     return path
 
 
-def overall(verdicts: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The verdict that answers the paper's claim: of the headline claims the weakest; None where there is none."""
-    found = list(verdicts)
-    headlines = [verdict for verdict in found if verdict["kind"] == "headline"] or found
-    for status in ("not supported", "inconclusive", "supported"):
-        for verdict in headlines:
-            if verdict["status"] == status:
-                return verdict
-    return None
-
-
-def controls_that(verdicts: Iterable[Mapping[str, Any]], status: str) -> list[str]:
-    """The control claims with this verdict; with their study's name where there are several studies."""
-    found = list(verdicts)
-    several = len({verdict.get("study") for verdict in found}) > 1
-    return [
-        (f"{verdict['study']}: " if several else "") + verdict["claim"]
-        for verdict in found
-        if verdict["kind"] == "control" and verdict["status"] == status
-    ]
-
-
-def controls_sentence(verdicts: Iterable[Mapping[str, Any]]) -> str:
-    """How the method did against what could explain its effect away."""
-    verdicts = list(verdicts)
-    controls = sum(verdict["kind"] == "control" for verdict in verdicts)
-    if not controls:
-        return "No control was measured."
-    failed, open_ = (controls_that(verdicts, status) for status in ("not supported", "inconclusive"))
-    if not failed and not open_:
-        all_of_them = {1: "The control holds.", 2: "Both controls hold."}
-        return all_of_them.get(controls, f"All {controls} controls hold.")
-    told = [f"it fails {_claims(failed)}"] if failed else []
-    told += [f"{_claims(open_)} {'is' if len(open_) == 1 else 'are'} undecided"] if open_ else []
-    text = "; ".join(told)
-    return f"{text[0].upper()}{text[1:]}."
-
-
-def _claims(claims: Sequence[str]) -> str:
-    """Controls by name where a sentence can carry them, else the first and how many more there are."""
-    named = [f"“{figures.clean(claim, 120)}”" for claim in claims]
-    if len(named) == 1:
-        return f"the control {named[0]}"
-    if len(named) == 2:
-        return f"the controls {named[0]} and {named[1]}"
-    return f"{len(named)} controls, among them {named[0]}"
-
-
 def view(result: Result, card: Any) -> dict[str, Any]:
     """Everything the template shows."""
     verdicts = list(result.get("verdicts") or [])
     lead = overall(verdicts)
     first = sorted(verdicts, key=lambda v: (v is not lead, ORDER.get(v["kind"], 3)))[:FIRST_SCREEN]
-    headlines = [verdict for verdict in verdicts if verdict["kind"] == "headline"]
     text = json.dumps(result, ensure_ascii=False)
-    trials = list(result.get("trials") or [])
+    trials, studies = list(result.get("trials") or []), list(result.get("studies") or [])
+    named = _named(studies, verdicts)
     return {
         "title": getattr(card, "title", None) or result["paper"],
         "card": card,
         "result": result,
         "lead": lead,
         "controls": controls_sentence(verdicts) if verdicts else "",
-        "others": len(headlines) - 1 if lead is not None else 0,
-        "held": sum(verdict["status"] == "supported" for verdict in headlines),
-        "headlines": len(headlines),
+        "headlines": headlines_sentence(verdicts),
         "first": [claim_view(verdict) for verdict in first],
         "unshown": len(verdicts) - len(first),
         "claims": [claim_view(verdict) for verdict in verdicts],
-        "published": [_beside(verdict, trials) for verdict in verdicts if verdict.get("published")],
+        "published": [_beside(verdict, trials, len(studies) > 1) for verdict in verdicts if verdict.get("published")],
         "studies": [
-            study_view(study, [t for t in trials if t["study"] == study["name"]], verdicts)
-            for study in result.get("studies") or []
+            study_view(study, [t for t in trials if t["study"] == study["name"]], verdicts, named) for study in studies
         ],
         "before": _section(card, result, BEFORE),
         "environment": result.get("environment") or {},
@@ -197,14 +147,14 @@ def _described(verdict: Mapping[str, Any], part: Mapping[str, Any]) -> str:
     )
 
 
-def _beside(verdict: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The paper's own number and ours."""
+def _beside(verdict: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], several: bool) -> dict[str, Any]:
+    """The paper's own number and ours; with the study's name where there are `several`."""
     own = [t for t in trials if t["study"] == verdict["study"]]
     baselines = verdict.get("baseline")
     names = [verdict["method"], *([baselines] if isinstance(baselines, str) else baselines or [])]
     means = {name: _mean(_values(own, name, verdict["metric"])) for name in names}
     return {
-        "claim": verdict["claim"],
+        "claim": f"{verdict['study']}: {verdict['claim']}" if several else verdict["claim"],
         "published": verdict["published"],
         "differs": verdict.get("differs"),
         "means": {name: number(value) for name, value in means.items() if value is not None},
@@ -241,11 +191,17 @@ def _section(card: Any, result: Result, heading: str) -> Markup | None:
 
 
 def study_view(
-    study: Mapping[str, Any], trials: list[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]
+    study: Mapping[str, Any],
+    trials: list[Mapping[str, Any]],
+    verdicts: Sequence[Mapping[str, Any]],
+    page: Sequence[str] = (),
 ) -> dict:
-    """What the pages show of one study: charts, costs, tuning, pictures, settings."""
+    """What the pages show of one study: charts, costs, tuning, pictures, settings.
+
+    `page` names the variants of all studies of the page: what several studies share has one colour in all of them.
+    """
     own = [verdict for verdict in verdicts if verdict["study"] == study["name"]]
-    named = _named(study, own)
+    named = _places(_named([study], own), page)
     data = study.get("data")
     return {
         **study,
@@ -267,13 +223,25 @@ def study_view(
     }
 
 
-def _named(study: Mapping[str, Any], verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
+def _named(studies: Sequence[Mapping[str, Any]], verdicts: Sequence[Mapping[str, Any]]) -> list[str]:
     """Variants in the order in which colours are given: those of the claims first, then the other arms."""
     names: list[str] = []
     for verdict in sorted(verdicts, key=lambda verdict: ORDER.get(verdict["kind"], 3)):
         baselines = verdict.get("baseline")
         names += [verdict["method"], *([baselines] if isinstance(baselines, str) else baselines or [])]
-    return list(dict.fromkeys([*names, *(study.get("arms") or []), *(study.get("variants") or {})]))
+    for study in studies:
+        names += [*(study.get("arms") or []), *(study.get("variants") or {})]
+    return list(dict.fromkeys(names))
+
+
+def _places(named: Sequence[str], page: Sequence[str]) -> dict[str, int]:
+    """Places in the palette: a variant has the one that the whole page gives it, as long as there are colours."""
+    shared = {name: place for place, name in enumerate(page[: figures.SERIES])}
+    places = {name: shared[name] for name in named if name in shared}
+    free = [place for place in range(figures.SERIES) if place not in places.values()]
+    late = [name for name in named if name not in places]
+    places |= dict(zip(late, [*free, *range(figures.SERIES, figures.SERIES + len(late))], strict=False))
+    return {name: places[name] for name in named}
 
 
 def _by_metric(trials: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str | None, list[float | None]]]]:
@@ -306,17 +274,17 @@ def _trade_off(study: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) ->
     return [{"svg": Markup(figures.lines(series, label=label, x=cost, y=metric, dots=True)), "note": ""}]
 
 
-def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], study: str) -> list[dict[str, Any]]:
-    charts = []
+def _point_charts(trials: Sequence[Mapping[str, Any]], named: Mapping[str, int], study: str) -> list[dict[str, Any]]:
+    charts, rank = [], {name: place for place, name in enumerate(named)}
     for metric, variants in _by_metric(trials).items():
-        order = sorted(variants, key=lambda name: named.index(name) if name in named else len(named))
+        order = sorted(variants, key=lambda name: rank.get(name, len(rank)))
         cells = list(dict.fromkeys(cell for variant in order for cell in variants[variant]))
         label = f"{study}: {metric} of every seed, by arm"
         xs = _numeric_cells(cells)
         if xs and xs[0] == metric:
             continue
         if xs and len(cells) > 2:
-            charts.append({"svg": Markup(_along(variants, order, cells, xs, label, metric)), "note": ""})
+            charts.append({"svg": Markup(_along(variants, order, cells, xs, label, metric, named)), "note": ""})
             continue
         for cell in cells if 1 < len(cells) <= 8 else [None]:
             if 1 < len(cells) <= 8:
@@ -331,7 +299,7 @@ def _point_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], stu
             text = label + where
             if len(rows) > figures.ROWS:
                 text += f"; the first {figures.ROWS} of {len(rows)}"
-            svg = figures.points(rows, label=text, metric=metric + where, colours=order)
+            svg = figures.points(rows, label=text, metric=metric + where, colours=named)
             cut = f"The first {figures.ROWS} of {len(rows)} rows." if len(rows) > figures.ROWS else ""
             charts.append({"svg": Markup(svg), "note": cut})
     return charts
@@ -348,7 +316,7 @@ def _numeric_cells(cells: Sequence[str | None]) -> tuple[str, list[float]] | Non
         return None
 
 
-def _along(variants, order, cells, xs, label, metric) -> str:
+def _along(variants, order, cells, xs, label, metric, named) -> str:
     """A metric against the number in its cells' names: mean by variant and every seed."""
     where = dict(zip(cells, xs[1], strict=True))
     means, single = {}, {}
@@ -356,10 +324,11 @@ def _along(variants, order, cells, xs, label, metric) -> str:
         by = sorted((where[cell], values) for cell, values in variants[name].items())
         means[name] = ([x for x, _ in by], [_mean(values) for _, values in by])
         single[name] = [([x] * len(values), values) for x, values in by]
-    return figures.lines(means, label=f"{label}, against {xs[0]}", x=xs[0], y=metric, single=single, dots=True)
+    against = f"{label}, against {xs[0]}"
+    return figures.lines(means, label=against, x=xs[0], y=metric, single=single, dots=True, colours=named)
 
 
-def _curve_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], study: str) -> list[dict[str, Any]]:
+def _curve_charts(trials: Sequence[Mapping[str, Any]], named: Mapping[str, int], study: str) -> list[dict[str, Any]]:
     by: dict[str, dict[str, list[tuple[list, list]]]] = {}
     swept = len({json.dumps(trial.get("point") or {}, sort_keys=True) for trial in trials}) > 1
     for trial in trials:
@@ -367,13 +336,13 @@ def _curve_charts(trials: Sequence[Mapping[str, Any]], named: Sequence[str], stu
         for metric, curve in (trial.get("curves") or {}).items():
             if len(curve) > 1:
                 by.setdefault(metric, {}).setdefault(arm, []).append(([x for x, _ in curve], [y for _, y in curve]))
-    charts = []
+    charts, rank = [], {name: place for place, name in enumerate(named)}
     for metric, arms in by.items():
-        order = sorted(arms, key=lambda arm: named.index(arm) if arm in named else len(named))
+        order = sorted(arms, key=lambda arm: rank.get(arm, len(rank)))
         means = {arm: _mean_curve(arms[arm]) for arm in order}
         label = f"{study}: {metric} while training, mean and every seed, by arm"
         single = {arm: curves for arm, curves in arms.items() if len(curves) > 1}
-        svg = figures.lines(means, label=label, x="step", y=metric, single=single)
+        svg = figures.lines(means, label=label, x="step", y=metric, single=single, colours=named)
         charts.append({"metric": metric, "svg": Markup(svg)})
     return charts
 

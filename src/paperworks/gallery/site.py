@@ -9,16 +9,26 @@ from paperworks.lab.expressions import render
 from paperworks.lab.files import write_text
 from paperworks.lab.results import Recorded
 
+from .answer import controls_sentence, overall
+from .compared import write_comparison
 from .forest import effect_text, interval_text
 from .pages import markdown, page
 from .readme import card_of, result_of
-from .report import claim_view, controls_sentence, overall, write_report
+from .report import claim_view, write_report
 
 RANK = {"supported": 0, "inconclusive": 1, "not supported": 2, None: 3}
 
 
-def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Path | str) -> Path:
+def build_gallery(
+    papers: Iterable[Any],
+    results: Mapping[str, Any],
+    folder: Path | str,
+    comparisons: Iterable[Mapping[str, Any]] = (),
+) -> Path:
     """Write the site of `papers` (or their cards) with their recorded `results`, slug -> result; its index page.
+
+    Args:
+        comparisons: results of `paperworks compare`, a page each.
 
     Raises:
         PaperworksError: the folder cannot be written.
@@ -48,8 +58,20 @@ def build_gallery(papers: Iterable[Any], results: Mapping[str, Any], folder: Pat
     counts = {name: sum(entry["card"].field == name for entry in entries) for name in fields}
     index = folder / "index.html"
     measured = sum(entry["lead"] is not None for entry in entries)
-    write_text(index, page("index.html.j2", entries=entries, fields=counts, measured=measured))
+    side_by_side = [_compared(result, folder) for result in comparisons]
+    content = {"entries": entries, "fields": counts, "measured": measured, "comparisons": side_by_side}
+    write_text(index, page("index.html.j2", **content))
     return index
+
+
+def _compared(result: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """Write a comparison's page; what the index says of it."""
+    told = result["comparison"]
+    task, equal = Path(told["task"]).stem, told["equal"]
+    place = f"compare-{told['field']}/{task}-{equal}.html"
+    write_comparison(result, folder / place, home="../index.html")
+    words = "parameters" if equal == "parameters" else "training time"
+    return {"page": place, "title": f"{told['field']} on {task}, at equal {words}", "sentence": told["sentence"]}
 
 
 def _entry(card: Any, result: Mapping[str, Any] | None) -> dict[str, Any]:

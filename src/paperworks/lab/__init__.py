@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from .claims import NotWorse as NotWorse
     from .claims import Reaches as Reaches
     from .claims import Scales as Scales
-    from .comparison import Comparison as Comparison
     from .comparison import compare as compare
     from .discover import Paper as Paper
     from .discover import find_paper as find_paper
@@ -23,13 +22,14 @@ if TYPE_CHECKING:
     from .study import Study as Study
     from .study import Trial as Trial
     from .verdict import Verdict as Verdict
+    from .wings import Comparison as Comparison
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Beats": ".claims",
         "Card": ".card",
-        "Comparison": ".comparison",
+        "Comparison": ".wings",
         "Ledger": ".ledger",
         "NotWorse": ".claims",
         "Paper": ".discover",

@@ -147,6 +147,8 @@ def find_paper(reference: str) -> Paper:
         PaperworksError: there is none; the message suggests the nearest slug.
     """
     papers = find_papers()
+    if not reference.strip():
+        raise PaperworksError("the paper's name is empty; `paperworks list` shows all")
     slug = reference.replace("-", "_")
     if slug in papers and not reference.startswith((".", "/")):
         return papers[slug]
@@ -155,6 +157,6 @@ def find_paper(reference: str) -> Paper:
         return Paper(load_card(folder / "card.md"), folder.resolve())
     if any(mark in reference for mark in "/\\."):
         raise PaperworksError(f"{reference} is no folder with a card.md; `paperworks new NAME` makes one")
-    near = get_close_matches(slug, papers, n=1, cutoff=0.4)
+    near = get_close_matches(slug.lower(), papers, n=1, cutoff=0.4)
     hint = f"did you mean '{near[0]}'? " if near else ""
     raise PaperworksError(f"no paper '{reference}'; {hint}`paperworks list` shows them all")

@@ -59,6 +59,7 @@ def fill(text: str, results: Recorded | None) -> str:
         "parity": lambda: View(_parity(known.parity)),
         "setting": lambda study, name: ((known.study(study) or {}).get("settings") or {}).get(name),
         "tuned": lambda study, arm, name: ((known.study(study) or {}).get("arm_settings", {}).get(arm) or {}).get(name),
+        "edges": lambda study: _edges((known.study(study) or {}).get("tuning")),
         "environment": lambda name: ((known.result or {}).get("environment") or {}).get(name),
         "run": lambda name: (known.result or {}).get(name),
     }
@@ -95,6 +96,21 @@ def _value(node: ast.expr, functions: Mapping[str, Callable[..., Any]]) -> Any:
             return FILTERS[name](_value(left, functions), n)
     known = ", ".join([*functions, *(f"| {name}" for name in FILTERS)])
     raise CardError(f"'{ast.unparse(node)[:80]}' is not available in a card; there are {known}")
+
+
+def _edges(tuning: Mapping[str, Any] | None) -> str | None:
+    """Which arms' tuned values lie at an end of the grid, in words."""
+    if not tuning:
+        return None
+    ends: dict[tuple[str, str, str], list[str]] = {}
+    for edge in tuning.get("edges") or []:
+        if found := re.fullmatch(r"(.+): (\w+)=(\S+) is the (\w+) of the grid", edge):
+            ends.setdefault((found[4], found[2], found[3]), []).append(found[1])
+    told = []
+    for (side, name, value), arms in ends.items():
+        listed = f"{', '.join(arms[:-1])} and {arms[-1]}" if len(arms) > 1 else arms[0]
+        told.append(f"the {side} {name} of the grid, {value}, was chosen for {listed}")
+    return "; ".join(told) or "no arm's choice lies at an end of the grid"
 
 
 def _digits(value: Any, digits: int = 3) -> str:

@@ -145,7 +145,7 @@ def record_fit(paper: Paper, name: str, source: Path, report: Mapping[str, Any])
         PaperworksError: the folder cannot be written, or what is there is damaged.
     """
     path = paper.folder / "results" / "fits.json"
-    shown = ("model", "curves", "pictures", "pictured")  # the page has them; a card cites scores
+    shown = ("model", "curves", "pictures", "pictured", "predictions")  # the page has them; a card cites scores
     entry = {"source": source.name, **{key: value for key, value in report.items() if key not in shown}}
     write_text(path, json.dumps({**(read_json(path) or {}), name: entry}, indent=1) + "\n")
     return path

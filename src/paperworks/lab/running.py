@@ -116,7 +116,7 @@ def run(
         budget=budget,
         overrides=overrides,
         data_root=_data_root(data),
-        device=device or default_device(),
+        device=_device(device),
         folder=Path(runs),
         execute=_executor(jobs, on),
         watch=watch or (lambda event: None),
@@ -155,7 +155,7 @@ def run_study(
         budget=budget,
         overrides=dict(settings or {}),
         data_root=_data_root(data) if data is not None else None,
-        device=device or default_device(),
+        device=_device(device),
         folder=Path(runs),
         execute=_executor(jobs, on),
         watch=watch or (lambda event: None),
@@ -186,11 +186,10 @@ def _data_root(data: str | Path | None) -> Path | None:
 
 
 @cache
-def default_device() -> str:
-    """`cuda` where there is one, else `cpu`."""
-    import torch
+def _device(name: str | None) -> str:
+    from paperworks.training.device import usable_device
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return usable_device(name)
 
 
 def _executor(jobs: int, on: str | None) -> Callable[..., Iterable[tuple[int, dict[str, Any]]]]:
@@ -255,7 +254,7 @@ class _Job:
             "started": started.strftime("%Y-%m-%dT%H:%M:%SZ"),
             "cpu_seconds": round(sum(trial["cpu_seconds"] for trial in results), 2),
             "wall_seconds": round(time.perf_counter() - began, 2),
-            "environment": environment(self.device),
+            "environment": environment(_devices(results) or self.device),
             "studies": [
                 {**self._described(study, tuning), "command": self._command(seeds, tune, study)} for study in present
             ],
@@ -440,7 +439,7 @@ def _from_first_rank(value: Any, ranks: int) -> Any:
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=default_device() == "cpu")
+    PartialState(cpu=_device(None) == "cpu")
     return broadcast_object_list([value], from_process=0)[0]
 
 
@@ -458,6 +457,11 @@ def _fingerprint(files: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -
                 with path.open("rb") as opened:
                     digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()[:16]
+
+
+def _devices(trials: Sequence[Mapping[str, Any]]) -> str:
+    """Where trials ran, which is the CPU for a study that asks for no device."""
+    return " and ".join(sorted({trial["device"] for trial in trials if "device" in trial}))
 
 
 def environment(device: str) -> dict[str, Any]:

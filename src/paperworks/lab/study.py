@@ -208,6 +208,8 @@ def _converted(name: str, text: str, like: Any) -> Any:
     if kind is tuple and isinstance(value, list):
         return value
     number_ok = not isinstance(value, float) or math.isfinite(value)
+    if kind is int and type(value) is int and value < 0 < like:  # a count: steps, widths, sizes
+        raise SettingError(f"setting {name}={text}: expected a whole number from 0, such as {like}")
     if like is None or (type(value) is (list if kind is tuple else kind) and number_ok):
         return value
     raise SettingError(f"setting {name}={text}: expected {kind.__name__} such as {json.dumps(like)}")
@@ -221,7 +223,7 @@ class Trial:
         seed: from 0; torch is seeded with it before the body starts.
         settings: resolved for this arm and grid point.
         data_root: the folder given by `--data` or `PAPERWORKS_DATA`, or None.
-        device: the torch device's name.
+        device: the torch device's name; a study that never asks for it runs on the CPU, and the result says so.
         checkpoint: hand it to `fit`: a killed trial goes on from there.
     """
 
@@ -238,18 +240,26 @@ class Trial:
         checkpoint: Any = None,
         progress: Callable[[int, int | None, dict[str, Any]], None] | None = None,
     ):
-        self.arm, self.method, self.seed, self.device = arm, method, seed, device
+        self.arm, self.method, self.seed = arm, method, seed
+        self._device, self.device_used = device, False
         self.settings, self.point = Settings(settings), dict(point or {})
         self.data_root, self.checkpoint = data_root, checkpoint
         self.rows: list[dict[str, Any]] = []
         self.curves: dict[str, list[list[float | None]]] = {}
         self.pictures: list[dict[str, Any]] = []
+        self.notes: dict[str, str] = {}
         self.measured: dict[str, Any] = {}
         self.counts: dict[str, float] = {}
         self.costs: dict[str, float] = {}
         self.training_seconds: float | None = None
         self.off_the_clock = 0.0
         self._progress = progress
+
+    @property
+    def device(self) -> str:
+        """The torch device's name."""
+        self.device_used = True
+        return self._device
 
     def row(self, variant: str | None = None, cell: str | None = None, **metrics: Any) -> None:
         """Report what was measured: numbers, or None for a metric that diverged."""
@@ -308,10 +318,15 @@ class Trial:
         finally:
             self.costs[variant] = self.costs.get(variant, 0.0) + time.perf_counter() - began
 
+    def note(self, about: str, text: str) -> None:
+        """Keep a sentence about what was not measured, and why."""
+        self.notes[about] = text
+
     def picture(self, title: str, kind: str, *, caption: str = "", **content: Any) -> None:
-        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter` or `images`, as small plain lists."""
-        if kind not in ("lines", "bars", "heatmap", "scatter", "images"):
-            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images")
+        """Keep something worth looking at: `lines`, `bars`, `heatmap`, `scatter`, `images` or `network`, as small
+        plain lists."""
+        if kind not in ("lines", "bars", "heatmap", "scatter", "images", "network"):
+            raise ValueError(f"picture kind {kind!r}: one of lines, bars, heatmap, scatter, images, network")
         self.pictures.append({"title": title, "kind": kind, "caption": caption, **_plain(content)})
 
 

@@ -9,6 +9,7 @@ from paperworks.errors import PaperworksError
 
 from .discover import find_paper
 from .study import Trial, thinned
+from .wings import REFERENCE, find_wing
 
 
 class TrialFailure(PaperworksError):
@@ -17,8 +18,6 @@ class TrialFailure(PaperworksError):
 
 def _room(reference: str) -> Any:
     """The paper, or the wing that compares its models, which a task names."""
-    from .comparison import REFERENCE, find_wing
-
     if reference.startswith(REFERENCE):
         return find_wing(reference.removeprefix(REFERENCE))
     return find_paper(reference)
@@ -69,6 +68,7 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
         "operations": trial.measured.get("operations"),
         "saved_bytes": trial.measured.get("saved_bytes"),
         "counter": trial.measured.get("counter"),
+        "device": task["device"] if trial.device_used else "cpu",
         "unit": trial.measured.get("unit"),
         "counts": trial.counts,
         "seconds": wall - trial.off_the_clock if seconds is None else seconds,
@@ -79,4 +79,5 @@ def run_trial(task: Mapping[str, Any], progress: Any = None) -> dict[str, Any]:
         "rows": trial.rows,
         "curves": {name: thinned(curve) for name, curve in trial.curves.items()},
         "pictures": trial.pictures if task["seed"] == 0 else [],
+        "notes": trial.notes,
     }

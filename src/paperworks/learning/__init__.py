@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from .boolean_threshold import BooleanThresholdClassifier as BooleanThresholdClassifier
+    from .boolean_threshold import BooleanThresholdNetwork as BooleanThresholdNetwork
+    from .boolean_threshold import BoolearnTrainer as BoolearnTrainer
     from .multitasking_hebbian import MultitaskingHebbian as MultitaskingHebbian
     from .multitasking_hebbian import dilute_patterns as dilute_patterns
     from .multitasking_hebbian import noisy_examples as noisy_examples
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "BooleanThresholdClassifier": ".boolean_threshold",
+        "BooleanThresholdNetwork": ".boolean_threshold",
+        "BoolearnTrainer": ".boolean_threshold",
         "BackpropChain": ".noprop",
         "MultitaskingHebbian": ".multitasking_hebbian",
         "NoPropCT": ".noprop",

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import math
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -12,6 +13,11 @@ from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from paperworks.errors import ModelFolderError
 
@@ -72,7 +78,7 @@ class Pretrained(PyTorchModelHubMixin, library_name="paperworks", license="apach
         _check_size(cls, options, weights)
         try:
             model: Any = cls(**options)
-        except (TypeError, ValueError, KeyError, RuntimeError) as error:
+        except Exception as error:  # a constructor given anything may fail in any way
             raise ModelFolderError(f"{CONFIG} of {model_id} does not describe a {cls.__name__}: {error}") from error
         load_weights(model, weights, device=map_location, strict=strict)
         return model.eval()
@@ -142,14 +148,60 @@ def load_weights(model: nn.Module, path: Path, device: str = "cpu", strict: bool
 
 
 def _check_size(cls: Any, options: dict[str, Any], weights: Path) -> None:
-    """Refuse a configuration of far more memory than its weights fill, before any of it is taken."""
+    """Refuse a configuration of far more memory than its weights fill, before any of it is taken.
+
+    It is built without memory, and given up as soon as it has grown too large: a depth of a billion is never reached.
+    """
     size, stored = 0, weights.stat().st_size
-    with contextlib.suppress(TypeError, ValueError, KeyError, RuntimeError), torch.device("meta"):  # told when built
-        size = sum(tensor.numel() * tensor.element_size() for tensor in cls(**options).state_dict().values())
-    if size > max(2**26, 4 * stored):  # 4: half precision, and tied weights that are stored once
-        raise ModelFolderError(
-            f"{CONFIG} asks for {size:,} bytes of weights; {weights} holds {stored:,}. Save it again."
-        )
+    allowed = max(2**26, 4 * stored)  # 4: half precision, and tied weights that are stored once
+    try:
+        with _growing_to(4 * allowed, 2_000 + stored // 16), torch.device("meta"):
+            size = sum(tensor.numel() * tensor.element_size() for tensor in cls(**options).state_dict().values())
+    except _TooLarge as error:
+        size = error.size
+    except (OverflowError, MemoryError):
+        size = 2**63
+    except RuntimeError as error:
+        size = 2**63 if "overflow" in str(error) else 0
+    except Exception:  # told when it is built in earnest
+        return
+    if size > allowed:
+        asked = f"at least {size:,} bytes" if size < 2**63 else "more bytes than there are numbers for"
+        raise ModelFolderError(f"{CONFIG} asks for {asked} of weights; {weights} holds {stored:,}. Save it again.")
+
+
+class _TooLarge(Exception):
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.size = size
+
+
+@contextlib.contextmanager
+def _growing_to(limit: int, parts: int) -> Iterator[None]:
+    """Raises _TooLarge when the modules that this thread builds inside register more than `limit` bytes or `parts`.
+
+    Every tensor has an entry of some fifty bytes in the file of weights, so a small file has few parts.
+    """
+    taken, counted, thread = 0, 0, threading.get_ident()
+
+    def count(module: nn.Module, name: str, part: Any) -> None:
+        nonlocal taken, counted
+        if threading.get_ident() == thread:
+            counted += 1
+            taken += part.numel() * part.element_size() if isinstance(part, torch.Tensor) else 0
+            if taken > limit or counted > parts:
+                raise _TooLarge(max(taken, limit))
+
+    hooks = (
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+        register_module_module_registration_hook(count),
+    )
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _without_aliases(state: dict[str, torch.Tensor], tensors: dict[str, torch.Tensor]) -> set[str]:

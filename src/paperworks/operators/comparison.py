@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
-from paperworks.lab.comparison import Comparison, Model, Splits, Task, Unsuitable
+from paperworks.lab.wings import Comparison, Model, Splits, Task, Unsuitable
 
 from .field_files import open_fields
 from .field_pictures import sample_pictures
@@ -341,18 +341,18 @@ def local_no(in_channels: int, out_channels: int, size: tuple[int, ...], boundar
     """Eight modes an axis, differences in every layer."""
     from .nn_to_no import LocalNO
 
-    plane(size)
+    side = square(size, 1)
     modes = [2 * min(8, n // 2) for n in size]
-    return LocalNO(in_channels, out_channels, width, modes, differential=(True,) * 4, base_resolution=size[0])
+    return LocalNO(in_channels, out_channels, width, modes, differential=(True,) * 4, base_resolution=side)
 
 
 def kernel_unet(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:
     """Kernels of five points on the grid of training, resized on others."""
     from .nn_to_no import KernelUNet
 
-    plane(size)
+    side = square(size, 1)
     sizes: dict[str, Any] = dict(multipliers=(1, 2), kernel_size=5, n_blocks=1)
-    return KernelUNet(in_channels, out_channels, width, interpolate=True, base_resolution=size[0], **sizes)
+    return KernelUNet(in_channels, out_channels, width, interpolate=True, base_resolution=side, **sizes)
 
 
 def oformer(in_channels: int, out_channels: int, size: tuple[int, ...], boundary: str, width: int) -> nn.Module:

@@ -142,7 +142,7 @@ def field_recipe(
 
     own = dict(validation=0.1, history=1, steps=2_000, batch_size=16, lr=1e-3)
     made = (read, build, model, loss, score, predict)
-    return Recipe(slug, {**own, **(settings or {})}, *made, pictures=pictures)
+    return Recipe(slug, {**own, **(settings or {})}, *made, pictures=pictures, writes=".npz")
 
 
 def read_fields(

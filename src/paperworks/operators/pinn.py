@@ -7,6 +7,7 @@ baseline of the Lagrangian PINN (arXiv 2205.02902), whose equations, networks an
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from jaxtyping import Float
@@ -83,12 +84,15 @@ def grid_points(x: Tensor, t: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def take_layers(net: MLP, state: Mapping[str, Tensor], names: Sequence[str]) -> None:
-    """Copy linear layers of these names, in order, into the network's.
+def take_layers(net: MLP, state: Mapping[str, Tensor], names: Sequence[str], unused: Sequence[str] = ()) -> None:
+    """Copy linear layers of these names, in order, into the network's; those `unused` may be there too.
 
     Raises:
-        ValueError: a name is missing or a shape is another.
+        ValueError: a name is missing or no one's, or a shape is another.
     """
+    known = {f"{name}.{kind}" for name in (*names, *unused) for kind in ("weight", "bias")}
+    if set(state) - known:
+        raise ValueError(f"state: expected {sorted(known)}, given {sorted(state)}")
     for layer, name in zip(net.layers, names, strict=True):
         for kind, ours in layer.named_parameters():
             if f"{name}.{kind}" not in state:
@@ -97,7 +101,45 @@ def take_layers(net: MLP, state: Mapping[str, Tensor], names: Sequence[str]) -> 
             ours.copy_(state[f"{name}.{kind}"])
 
 
-class EulerianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:1711.10561"]):
+class TransportPINN(Pretrained):
+    """What networks that solve a `TransportEquation` share: equations of the user's own, grids, measurements.
+
+    A class beside `nn.Module` whose constructor sets `equation`, and which offers `values_at`.
+    """
+
+    equation: TransportEquation
+    own_equation = False
+
+    @classmethod
+    def from_equation(cls, equation: TransportEquation, **options: Any) -> Self:
+        """A network for coefficients of your own; it cannot be saved by `save_pretrained`, save its state dict."""
+        made = cls(**options)
+        made.equation, made.own_equation = equation, True
+        return made
+
+    def _save_pretrained(self, save_directory: Any) -> None:
+        if self.own_equation:
+            raise ValueError("a PINN from_equation cannot be saved as a configuration; save its state_dict")
+        super()._save_pretrained(save_directory)
+
+    def values_at(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
+        """w at places and times (x, t), with gradients."""
+        raise NotImplementedError
+
+    def misfit(self, measured: Float[Tensor, "m 3"] | None, form: str) -> Tensor | float:
+        """Size of w(x, t) - w over measurements (x, t, w), which may lie anywhere; 0 without any."""
+        if measured is None:
+            return 0.0
+        check_shape("measured", measured, ("m", 3))
+        return size_of(self.values_at(measured[:, :2]) - measured[:, 2], form)
+
+    def on_grid(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network's outputs at all pairs of x (n,) and t (m,): (m, n, outputs)."""
+        rows = max(1, 100_000 // max(1, len(x)))
+        return torch.cat([self(grid_points(x, part)).unflatten(0, (-1, len(x))) for part in t.split(rows)])  # type: ignore[operator]
+
+
+class EulerianPINN(nn.Module, TransportPINN, tags=["physics-informed", "arxiv:1711.10561"]):
     """w(x, t) = offset + N(cos kx, sin kx, t / t_max), trained on the equation's residual and the initial condition.
 
     Args:
@@ -126,21 +168,8 @@ class EulerianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:1711.
         super().__init__()
         check_sizes(period=period, t_max=t_max, width=width, depth=depth)
         self.equation = named_equation(equation, speed, viscosity)
-        self.own_equation = False
         self.period, self.t_max, self.offset, self.frame_speed = period, t_max, offset, frame_speed
         self.net = tanh_network(3, width, depth)
-
-    @classmethod
-    def from_equation(cls, equation: TransportEquation, **options: float) -> "EulerianPINN":
-        """A network for coefficients of your own; it cannot be saved by `save_pretrained`, save its state dict."""
-        made = cls(**options)  # type: ignore[arg-type]
-        made.equation, made.own_equation = equation, True
-        return made
-
-    def _save_pretrained(self, save_directory) -> None:  # type: ignore[no-untyped-def]
-        if self.own_equation:
-            raise ValueError("a PINN from_equation cannot be saved as a configuration; save its state_dict")
-        super()._save_pretrained(save_directory)
 
     def load_official(self, state: Mapping[str, Tensor]) -> "EulerianPINN":
         """Take the weights of the authors' `PINN_POLAR`, whose layers beyond its depth are never used.
@@ -149,11 +178,7 @@ class EulerianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:1711.
             ValueError: names or shapes are others.
         """
         used = ["input", *(f"hidden{i}" for i in range(1, len(self.net.layers) - 1)), "output"]
-        known = {f"{name}.{kind}" for name in [*used, *(f"hidden{i}" for i in range(1, 6))]
-                 for kind in ("weight", "bias")}  # fmt: skip
-        if set(state) - known:
-            raise ValueError(f"state: expected {sorted(known)}, given {sorted(state)}")
-        take_layers(self.net, state, used)
+        take_layers(self.net, state, used, unused=[f"hidden{i}" for i in range(1, 6)])
         return self
 
     def forward(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 1"]:
@@ -182,25 +207,40 @@ class EulerianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:1711.
             residual = residual - self.equation.diffusivity(x, t, w) * w_xx
         return residual
 
+    def values_at(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
+        """w at places and times (x, t), with gradients."""
+        return self(points)[:, 0]
+
     def loss(
-        self, points: Tensor, x0: Tensor, w0: Tensor, *, initial_weight: float = 100.0, form: str = "mean_square"
+        self,
+        points: Tensor,
+        x0: Tensor,
+        w0: Tensor,
+        *,
+        initial_weight: float = 100.0,
+        form: str = "mean_square",
+        measured: Tensor | None = None,
+        measured_weight: float = 100.0,
     ) -> Tensor:
-        """The loss: size of the residual + initial_weight * size of w(x0, 0) - w0.
+        """The loss: size of the residual + initial_weight * size of w(x0, 0) - w0 (+ measured_weight * the misfit).
 
         Args:
             points: (batch, 2) collocation points (x, t).
-            x0, w0: (n,) the initial condition.
+            x0, w0: (n,) the initial condition; n = 0 where it is not known.
+            measured: (m, 3) measurements (x, t, w), anywhere in space and time.
         """
-        at_start = self(torch.stack([x0, torch.zeros_like(x0)], -1))[:, 0] - w0
-        return size_of(self.residual(points), form) + initial_weight * size_of(at_start, form)
+        found = size_of(self.residual(points), form) + measured_weight * self.misfit(measured, form)
+        if len(x0) == 0:
+            return found
+        at_start = self.values_at(torch.stack([x0, torch.zeros_like(x0)], -1)) - w0
+        return found + initial_weight * size_of(at_start, form)
 
     @torch.no_grad()
     def predict(self, x: Float[Tensor, " n"], t: Float[Tensor, " m"]) -> Float[Tensor, "m n"]:
         """w on a grid."""
         check_shape("x", x, ("n",))
         check_shape("t", t, ("m",))
-        rows = max(1, 100_000 // max(1, len(x)))
-        return torch.cat([self(grid_points(x, part)).reshape(-1, len(x)) for part in t.split(rows)])
+        return self.on_grid(x, t)[..., 0]
 
     @classmethod
     def example(cls) -> Example:

@@ -24,6 +24,7 @@ from paperworks.nn.pretrained import CONFIG, WEIGHTS, read_config
 
 from .batches import Batches
 from .checkpoint import Checkpoint
+from .device import usable_device
 from .fit import Fitted, fit
 
 RECIPE, UNFINISHED = "recipe.json", "unfinished.json"
@@ -79,9 +80,11 @@ class Recipe:
         loss: `(model, batch) -> scalar`.
         score: `(model, part, description) -> metrics`.
         predict: `(model, data, out) -> count`; writes predictions to `out`.
+        writes: the ending of the file that `predict` writes where the user names none.
         task: the hub's name of the task, for the model card.
         pictures: `(model, part, description) -> pictures` of the fitted model's validation rows, each a dict with
-            `title`, `kind` (lines, bars, heatmap, scatter or images), `caption` and content, as `Trial.picture` keeps.
+            `title`, `kind` (lines, bars, heatmap, scatter, images or network), `caption` and content, as
+            `Trial.picture` keeps.
         optimizer: `(model, settings) -> parameters -> optimizer`, for a method whose parameters have learning rates of
             their own; None: the one that the settings name.
         fit: `settings -> function`, where the paper's way of training is not `fit` itself: a function that takes what
@@ -100,6 +103,7 @@ class Recipe:
     pictures: Callable[[Any, Part, Mapping[str, Any]], list[dict[str, Any]]] | None = None
     optimizer: Callable[[Any, Mapping[str, Any]], Callable[[Any], torch.optim.Optimizer]] | None = None
     fit: Callable[[Mapping[str, Any]], Callable[..., Fitted]] | None = None
+    writes: str = ".csv"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", {**COMMON, **self.settings})
@@ -133,7 +137,7 @@ def fit_files(
             f"{recipe.slug} has no setting '{unknown[0]}'; there are {', '.join(sorted(recipe.settings))}"
         )
     _check_common(chosen)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     main = int(os.environ.get("RANK", "0")) == 0
     data = recipe.read(source, chosen, None)
     assert data.train is not None
@@ -190,6 +194,7 @@ def fit_files(
         "steps": fitted.steps,
         "seconds": round(fitted.seconds, 3),
         "settings": chosen,
+        "predictions": f"predictions{recipe.writes}",
         "curves": _curves(fitted.logged),
         "pictures": [],
         "pictured": None,
@@ -346,7 +351,7 @@ Fitted with paperworks {stored["paperworks"]} in {stored["steps"]} steps.
 {table}
 
 ```
-paperworks predict THIS_FOLDER FILES --out predictions
+paperworks predict THIS_FOLDER FILES --out predictions{recipe.writes}
 ```
 
 Settings: `{json.dumps(stored["settings"])}`
@@ -370,25 +375,48 @@ def read_recipe(folder: Path | str) -> dict[str, Any]:
 
 
 def predict_files(
-    recipe: Recipe, folder: Path | str, source: Path | str, out: Path | str, *, device: str | None = None
+    recipe: Recipe, folder: Path | str, source: Path | str, out: Path | str | None = None, *, device: str | None = None
 ) -> dict[str, Any]:
     """Apply a fitted folder to files and write predictions to `out`; returns `path` and `count`.
+
+    Without `out` they go to a file `predictions`, here, of the recipe's kind.
 
     Raises:
         PaperworksError: a damaged folder, data laid out otherwise than what the model was fitted on, a full disk.
     """
-    folder, source, out = Path(folder), Path(source), Path(out)
+    folder, source = Path(folder), Path(source)
+    out = Path(f"predictions{recipe.writes}" if out is None else out)
     stored = read_recipe(folder)
     read_config(folder / CONFIG)
     model_class = recipe.model if isinstance(recipe.model, type) else recipe.model(stored["data"])
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = usable_device(device)
     model = model_class.from_pretrained(folder, map_location=device)
     try:
         data = recipe.read(source, {**recipe.settings, **stored["settings"]}, stored["data"])
+        count = _predicted(recipe, model, data, out)
+    except (PaperworksError, OSError, MemoryError):
+        raise
     except KeyError as error:
         raise ModelFolderError(f"{folder / RECIPE} lacks {error} in 'data'; fit the model again") from error
+    except Exception as error:  # a description that was tampered with may fail in any way
+        told = (str(error) or type(error).__name__).splitlines()[0]
+        raise ModelFolderError(
+            f"{folder / RECIPE} does not fit this model and this data ({told}); fit the model again"
+        ) from error
+    return {"path": str(out), "count": count}
+
+
+def _predicted(recipe: Recipe, model: nn.Module, data: UserData, out: Path) -> int:
+    """Write predictions whole or not at all: earlier ones outlive a failure."""
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        with torch.inference_mode():
-            count = recipe.predict(model, data, out)
-    return {"path": str(out), "count": count}
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=".") as beside:
+            try:
+                with torch.inference_mode():
+                    count = recipe.predict(model, data, Path(beside) / out.name)
+            except PaperworksError as error:
+                error.args = tuple(str(part).replace(f"{Path(beside)}{os.sep}", "") for part in error.args)
+                raise
+            for path in Path(beside).iterdir():
+                os.replace(path, out.parent / path.name)
+    return count

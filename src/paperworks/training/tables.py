@@ -177,7 +177,7 @@ def _parse(path: Path, reader: Any, delimiter: str, target: str, columns: Sequen
         if absent:
             raise DataFileError(
                 f"{path}: no column '{_short(absent[0])}', which the model was fitted on; "
-                f"{_nearest(absent[0], names)}There are {_listed(names)}"
+                f"{_nearest(absent[0], names)}there are {_listed(names)}"
             )
         places = [names.index(name) for name in columns]
     chosen = [names[place] for place in places]
@@ -263,7 +263,7 @@ def _target(path: Path, names: Sequence[str], target: str, columns: Sequence[str
         return names.index(target)
     if columns is not None:
         return None
-    raise DataFileError(f"{path}: no column '{target}'; {_nearest(target, names)}There are {_listed(names)}")
+    raise DataFileError(f"{path}: no column '{target}'; {_nearest(target, names)}there are {_listed(names)}")
 
 
 def _numbers(
@@ -319,7 +319,7 @@ def _read_npz(path: Path, target: str, columns: Sequence[str] | None) -> Table:
             for name in needed:
                 if name not in names:
                     raise DataFileError(
-                        f"{path}: no array '{name}'; {_nearest(name, names)}There are {_listed(names) or 'none'}; "
+                        f"{path}: no array '{name}'; {_nearest(name, names)}there are {_listed(names) or 'none'}; "
                         "write it with numpy.savez(FILE, X=..., y=...)"
                     )
             headers = {name: _declared(path, archive, name) for name in needed}

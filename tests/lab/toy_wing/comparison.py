@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from paperworks.lab.comparison import Comparison, Model, Splits, Task, Unsuitable
+from paperworks.lab.wings import Comparison, Model, Splits, Task, Unsuitable
 
 
 def rows(n, waves, dims, generator):

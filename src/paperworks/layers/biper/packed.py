@@ -342,6 +342,7 @@ def load_binary(path: Path | str, model: nn.Module | None = None, kernel: str = 
             if {name: list(value.shape) for name, value in described.items()} != shapes:
                 raise ValueError("its tensors are not those of the network that it describes")
             model = build(**config)
+        assert model is not None
         model = _with_packed(model, forms, kernel)
         load_model(model, str(path), strict=True)
     except ModelFolderError:

@@ -120,6 +120,8 @@ def read_patterns(path: Path | str) -> Tensor:
             f"{path}: entry {place} is {array[place]:g}; expected -1, 0 or 1. For real numbers, `ternarise` of "
             "paperworks.learning.multitasking_hebbian cuts them at two quantiles"
         )
+    if not array.any():
+        raise DataFileError(f"{path}: every entry is 0, so there is nothing to store; expected entries -1 and 1 too")
     return torch.from_numpy(array.astype(np.float32))
 
 
@@ -127,7 +129,9 @@ def _csv(path: Path) -> np.ndarray:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(file) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataFileError(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataFileError(f"{path} cannot be read as CSV: {error}") from error
     if not rows:
         raise DataFileError(f"{path} is empty; expected one pattern a line, entries -1, 0, 1")

@@ -14,6 +14,24 @@ from torch import Tensor, nn
 
 from paperworks.operators.quadrature_attention import quadrature_attention, trapezoid_weights
 
+CACHED = 1024  # points whose hidden values are held at once
+
+
+def attention_maps(d_model: int, heads: int) -> tuple[nn.Linear, nn.Linear]:
+    """The pointwise maps to queries, keys and values, (3 d_model), and of what the heads found.
+
+    Raises:
+        ValueError: the heads do not share d_model evenly.
+    """
+    check_heads(d_model, heads)
+    return nn.Linear(d_model, 3 * d_model), nn.Linear(d_model, d_model)
+
+
+def check_heads(d_model: int, heads: int) -> None:
+    """Raise a ValueError unless the heads share d_model evenly."""
+    if heads < 1 or d_model % heads:
+        raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
+
 
 class ContinuumAttention(nn.Module):
     """Multi-head attention as an integral over sampled points.
@@ -24,11 +42,8 @@ class ContinuumAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0):
         super().__init__()
-        if heads < 1 or d_model % heads:
-            raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
         self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.output = nn.Linear(d_model, d_model)
+        self.query_key_value, self.output = attention_maps(d_model, heads)
 
     def forward(
         self, x: Float[Tensor, "batch points d_model"], weights: Float[Tensor, "... points"] | None = None
@@ -61,10 +76,18 @@ class EncoderLayer(nn.Module):
         """`weights` go to the attention, if there are any."""
         mixed = self.attention(x) if weights is None else self.attention(x, weights)
         x = self.norm_attention(x + self._dropped(mixed))
-        hidden = F.gelu(self.hidden(x))
-        if self.hidden_dropout:
-            hidden = self._dropped(hidden)
-        return self.norm_feed_forward(x + self._dropped(self.back(hidden)))
+        return self.norm_feed_forward(x + self._dropped(self._feed_forward(x)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        """Point by point. Where no gradient needs the hidden values, in pieces that stay in the processor's cache."""
+        pieces = [x]
+        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            pieces = list(x.reshape(-1, x.shape[-1]).split(CACHED))
+        done = []
+        for piece in pieces:
+            hidden = F.gelu(self.hidden(piece))
+            done.append(self.back(self._dropped(hidden) if self.hidden_dropout else hidden))
+        return (done[0] if len(done) == 1 else torch.cat(done)).view(x.shape)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.training and self.dropout else x

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 from paperworks.operators.fno import SpectralConv
 
-from .encoder import EncoderLayer
+from .encoder import EncoderLayer, attention_maps, check_heads
 from .patch_fourier import PatchModes, PatchSpectralConv, mix, official_spectral, scale_of_scores, spectral_weight
 
 
@@ -69,24 +69,26 @@ class PatchAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, dropout: float = 0.0):
         super().__init__()
-        if heads < 1 or d_model % heads:
-            raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
         self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(d_model, 3 * d_model)
-        self.output = nn.Linear(d_model, d_model)
+        self.query_key_value, self.output = attention_maps(d_model, heads)
 
     def forward(
         self, x: Float[Tensor, "height width batch patches d_model"]
     ) -> Float[Tensor, "height width batch patches d_model"]:
         """Patches of any size; the measure is that of the whole image, read off x."""
         height, width, batch, patches, d_model = x.shape
-        # products with transposed matrices leave patches last, so that what is copied lies in long runs
-        mapped = self.query_key_value.weight @ x.reshape(-1, d_model).mT + self.query_key_value.bias[:, None]
-        q, k, v = mapped.view(3, self.heads, -1, batch, patches).permute(0, 3, 1, 2, 4).contiguous()
+        # batch first and channels before space: then heads and patches are where `attend` wants them, without a copy
+        rows = x.permute(2, 0, 1, 3, 4).reshape(batch, -1, d_model)
+        maps = self.query_key_value.weight.unflatten(0, (3, 1, -1)).expand(3, batch, d_model, d_model)
+        biases = self.query_key_value.bias.view(3, -1, 1)
+        q, k, v = (
+            torch.baddbmm(bias, weight, rows.mT).view(batch, self.heads, -1, patches)
+            for weight, bias in zip(maps, biases, strict=True)
+        )
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(q, k, v, scale_of_scores(height, width, patches), dropout)
-        mixed = mixed.permute(1, 2, 0, 3).reshape(d_model, -1)
-        return F.linear(mixed.mT, self.output.weight, self.output.bias).view(x.shape)
+        mixed = attend(q, k, v, scale_of_scores(height, width, patches), dropout).view(batch, d_model, -1)
+        back = torch.baddbmm(self.output.bias, mixed.mT, self.output.weight.mT.expand(batch, -1, -1))
+        return back.view(batch, height, width, patches, d_model).permute(1, 2, 0, 3, 4)
 
 
 class FourierAttention(nn.Module):
@@ -99,8 +101,7 @@ class FourierAttention(nn.Module):
 
     def __init__(self, d_model: int, heads: int, modes: tuple[int, int], dropout: float = 0.0):
         super().__init__()
-        if heads < 1 or d_model % heads:
-            raise ValueError(f"heads: must divide d_model, given {heads} and {d_model}")
+        check_heads(d_model, heads)
         self.heads, self.modes, self.dropout = heads, modes, dropout
         d_k = d_model // heads
         # (2 m1, m2, real and imaginary, in, query key value, out)

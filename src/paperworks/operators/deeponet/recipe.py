@@ -1,5 +1,10 @@
-"""DeepONet on a user's files: function pairs as triples, aligned on shared locations, or on a grid."""
+"""DeepONet on a user's files: function pairs as triples, aligned on shared locations, or on a grid.
 
+Any other file that the field's readers open (PDEBench, PDEArena, The Well ...) is fitted as every operator model of the
+wing is: sensors and locations are the points of its grid, and a time series is learned frame by frame.
+"""
+
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from paperworks.errors import DataFileError
+from paperworks.operators.field_files import open_fields
 from paperworks.operators.field_pictures import sample_pictures, spectrum_picture
-from paperworks.training.arrays import numeric, read_arrays
+from paperworks.operators.field_recipe import field_recipe
+from paperworks.operators.on_grid import grid_points
+from paperworks.training.arrays import KINDS, numeric, read_arrays
 from paperworks.training.recipe import Part, Recipe, UserData
 
 from .model import DeepONet
+
+ON_GRID = (("x", "y"), ("nu", "tensor"), ("a", "u"))  # inputs and outputs
+SETTINGS = dict(width=64, depth=3, activation="gelu", validation=0.1, history=1, steps=3_000, batch_size=1_024, lr=2e-3)
 
 
 class Pairs:
@@ -61,12 +72,13 @@ def layout(path: Path, arrays: Mapping[str, np.ndarray]) -> tuple[str, np.ndarra
         if s is not None and len(u) == len(x) and s.size == len(u):
             return "triples", u, x, s.reshape(-1, 1)
         return "aligned", u, x, _aligned(path, u, x, s, ["u", where, name or "s"])
-    for inputs, outputs in (("x", "y"), ("nu", "tensor"), ("a", "u")):
+    for inputs, outputs in ON_GRID:
         if inputs in arrays:
             return _on_grid(path, arrays, inputs, outputs)
     raise DataFileError(
         f"{path} has {', '.join(map(repr, arrays)) or 'nothing'}; expected X_train0, X_train1, y_train (one location a "
-        "row), or u, x, s (functions at shared locations), or x, y (functions on a grid)"
+        "row), or u, x, s (functions at shared locations), or x, y (functions on a grid), or a file of PDEBench, "
+        "PDEArena, The Well, Poseidon or the FNO sets"
     )
 
 
@@ -100,8 +112,20 @@ def _on_grid(
     return "grid", u.reshape(len(u), -1), x, flat
 
 
+def of_the_field(path: Path) -> bool:
+    """Whether the wing's readers are to open the file: it has a layout of theirs, and not x and y of this recipe."""
+    try:
+        found = open_fields(path).layout
+    except DataFileError:
+        return path.is_dir() or path.suffix.lower() not in KINDS
+    plain = found.name == "pairs" and {"x", "y"} & {block.name for block in (*found.inputs, *found.fields)}
+    return not plain or path.suffix.lower() not in KINDS
+
+
 def read(path: Path, settings: Mapping[str, Any], saved: Mapping[str, Any] | None) -> UserData:
     """Arrays to normalised tensors; the last part of the functions is kept for validation when fitting."""
+    if of_the_field(path) if saved is None else "kind" in saved:
+        return on_fields.read(path, settings, saved)
     arrays = read_arrays(path)
     kind, u, x, s = layout(path, arrays)
     if saved is None:
@@ -142,9 +166,34 @@ def _part(d: Mapping[str, Any], kind: str, u: np.ndarray, x: np.ndarray, s: np.n
 
 def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
     """A DeepONet of the data's sensors and dimensions."""
+    if "kind" in description:
+        return on_fields.build(description, settings)
     width, depth = settings["width"], settings["depth"]
     branch = [description["sensors"], *[width] * depth]
     return DeepONet(branch, [description["dims"], *[width] * depth], activation=settings["activation"])
+
+
+def build_on_fields(description: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
+    """A DeepONet whose sensors are the points of a grid, of all channels, and whose outputs are the channels."""
+    width, depth, outputs = settings["width"], settings["depth"], description["out_channels"]
+    sensors, dims = description["in_channels"] * math.prod(description["space"]), len(description["space"])
+    hidden, features = [width] * depth, width * outputs
+    return DeepONet(
+        [sensors, *hidden, features],
+        [dims, *hidden, features],
+        activation=settings["activation"],
+        num_outputs=outputs,
+    )
+
+
+def forward_on_fields(model: nn.Module, x: Tensor) -> Tensor:
+    """(rows, in_channels, *space) to (rows, out_channels, *space)."""
+    assert isinstance(model, DeepONet)
+    values = model.grid(x.flatten(1), grid_points(x.shape[2:]).to(x))
+    return values.movedim(-1, 1).unflatten(-1, x.shape[2:])
+
+
+on_fields = field_recipe("deeponet", DeepONet, build_on_fields, settings=SETTINGS, forward=forward_on_fields)
 
 
 def values(model: nn.Module, part: Part) -> Tensor:
@@ -160,13 +209,17 @@ def values(model: nn.Module, part: Part) -> Tensor:
 
 
 def loss(model: nn.Module, batch: Any) -> Tensor:
-    """Mean squared error of the normalised values."""
+    """Mean squared error of the normalised values; relative L2 for the field's files, whose rows bring their size."""
+    if batch[2].ndim == 1:
+        return on_fields.loss(model, batch)
     u, x, s = batch
     return (model(u, x) - s).square().mean()
 
 
 def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[str, float]:
     """Mean squared and relative L2 error (mean over functions; over all rows for triples), in the data's units."""
+    if "kind" in description:
+        return on_fields.score(model, part, description)
     truth = part.rows.s if isinstance(part.rows, Pairs) else part.rows[2]
     if truth.shape[-1] == 0:
         raise DataFileError("this file has no outputs to score against")
@@ -181,6 +234,9 @@ def score(model: nn.Module, part: Part, description: Mapping[str, Any]) -> dict[
 
 def pictures(model: nn.Module, part: Part, description: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Truth and prediction: the function of median error where functions share locations, all values else."""
+    if "kind" in description:
+        assert on_fields.pictures is not None
+        return on_fields.pictures(model, part, description)
     scale, shift = description["s_std"], description["s_mean"]
     guess = values(model, part) * scale + shift
     if not isinstance(part.rows, Pairs):
@@ -235,14 +291,17 @@ def _short(values: Tensor) -> list[float]:
 
 
 def predict(model: nn.Module, data: UserData, out: Path) -> int:
-    """Write `.npz` with the predictions in the layout of the input: `y` on a grid, `s` else."""
+    """Write predictions in the input's layout; `.npz` for the recipe's own: x and y on a grid, `s` and `x` else."""
+    if "kind" in data.description:
+        return on_fields.predict(model, data, out)
     assert data.everything is not None
     kind, x, arrays = data.extra
     guess = (values(model, data.everything) * data.description["s_std"] + data.description["s_mean"]).numpy()
     if kind == "grid":
-        like = next((arrays[n] for n in ("y", "tensor", "x", "nu", "a") if n in arrays), None)
-        shape = (len(guess), *like.shape[1:]) if like is not None and like[0].size == guess.shape[1] else guess.shape
-        content = {"y": guess.reshape(shape)}
+        given, wanted = next(names for names in ON_GRID if names[0] in arrays)
+        like = arrays[wanted if wanted in arrays else given]
+        shape = (len(guess), *like.shape[1:]) if like[0].size == guess.shape[1] else guess.shape
+        content = {given: arrays[given], wanted: guess.reshape(shape)}
     else:
         content = {"s": guess, "x": x}
     if out.suffix != ".npz":
@@ -253,7 +312,7 @@ def predict(model: nn.Module, data: UserData, out: Path) -> int:
 
 recipe = Recipe(
     slug="deeponet",
-    settings=dict(width=64, depth=3, activation="gelu", validation=0.1, steps=3_000, batch_size=1_024, lr=2e-3),
+    settings=SETTINGS,
     read=read,
     build=build,
     model=DeepONet,
@@ -261,4 +320,5 @@ recipe = Recipe(
     score=score,
     predict=predict,
     pictures=pictures,
+    writes=".npz",
 )

@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from paperworks.nn import Example, Pretrained, check_shape, published_size
+from paperworks.nn import Example, check_shape, published_size
 
 from ..jets import mlp_jet, periodic_jet
 from ..pinn import (
     EulerianPINN,
-    TransportEquation,
+    TransportPINN,
     check_sizes,
     embed,
     grid_points,
@@ -34,10 +34,11 @@ from ..pinn import (
 
 DIFFUSION = ("eulerian", "label")
 X_PARAM = ("displacement", "raw")
+BISECTIONS, NEWTON_STEPS = 8, 2  # from a period to a label, before the step that carries gradients
 UNUSED = ("hidden3", "hidden4", "hidden5", "hiddenae", "hiddennnn", "outpuaetttt")  # allocated by the authors
 
 
-class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:2205.02902"]):
+class LagrangianPINN(nn.Module, TransportPINN, tags=["physics-informed", "arxiv:2205.02902"]):
     """Two tanh networks of (cos k xi, sin k xi, t / t_max): one for w(xi, t), one for the characteristics X(xi, t).
 
     Args:
@@ -83,7 +84,6 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
         if shared and (depth[0] < 3 or depth[1] != 2):
             raise ValueError(f"depth: (3 or more, 2) where layers are shared, given {tuple(depth)}")
         self.equation = named_equation(equation, speed, viscosity)
-        self.own_equation = False
         self.period, self.t_max, self.offset = period, t_max, offset
         self.diffusion, self.x_param, self.shared = diffusion, x_param, shared
         self.least_jacobian = least_jacobian
@@ -94,18 +94,6 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
             for deeper in range(3, depth[0]):
                 w_layers[deeper] = w_layers[2]
 
-    @classmethod
-    def from_equation(cls, equation: TransportEquation, **options: object) -> "LagrangianPINN":
-        """Networks for coefficients of your own; they cannot be saved by `save_pretrained`, save their state dict."""
-        made = cls(**options)  # type: ignore[arg-type]
-        made.equation, made.own_equation = equation, True
-        return made
-
-    def _save_pretrained(self, save_directory) -> None:  # type: ignore[no-untyped-def]
-        if self.own_equation:
-            raise ValueError("a PINN from_equation cannot be saved as a configuration; save its state_dict")
-        super()._save_pretrained(save_directory)
-
     def load_official(self, state: Mapping[str, Tensor]) -> "LagrangianPINN":
         """Take the weights of the authors' `LPINN_POLAR`; the layers that it allocates and never uses are left.
 
@@ -114,12 +102,8 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
         """
         if not (self.shared and self.x_param == "raw"):
             raise ValueError("load_official: build the model with shared=True and x_param='raw', as the authors' is")
-        used = ("input", "hidden1", "hidden2", "output")
-        known = {f"{name}.{kind}" for name in (*used, *UNUSED) for kind in ("weight", "bias")}
-        if set(state) - known:
-            raise ValueError(f"state: expected {sorted(known)}, given {sorted(state)}")
         deeper = ["hidden2"] * (len(self.w_net.layers) - 3)
-        take_layers(self.w_net, state, ["input", "hidden1", *deeper, "output"])
+        take_layers(self.w_net, state, ["input", "hidden1", *deeper, "output"], UNUSED)
         return self
 
     def forward(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, "batch 2"]:
@@ -127,10 +111,11 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
         check_shape("points", points, ("batch", 2))
         xi, t = points.unbind(-1)
         inputs = embed(xi, t, self.period, self.t_max)
+        return torch.stack([self._place(inputs, xi, t), self.offset + self.w_net(inputs)[:, 0]], -1)
+
+    def _place(self, inputs: Tensor, xi: Tensor, t: Tensor) -> Tensor:
         x = self.x_net(inputs)[:, 0]
-        if self.x_param == "displacement":
-            x = xi + t * x
-        return torch.stack([x, self.offset + self.w_net(inputs)[:, 0]], -1)
+        return xi + t * x if self.x_param == "displacement" else x
 
     def _w_jet(self, xi: Tensor, t: Tensor, directions: str, second: bool) -> list[Tensor]:
         """w and its derivatives in `directions` (and w_xixi), each (batch,)."""
@@ -175,6 +160,39 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
         flux_xi = (w_xixi - w_xi * j_xi / j) / j
         return x_t - self.equation.velocity(x, t, w), j * w_t - self.equation.diffusivity(x, t, w) * flux_xi
 
+    def labels_at(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
+        """The label xi whose characteristic passes place x at time t: X(xi, t) = x up to periods.
+
+        Over one period of labels X goes on by one period, so bisection comes near a root and Newton's steps to it, the
+        last of which carries gradients to the X-network. Where characteristics have crossed there are several roots.
+
+        Raises:
+            ValueError: `raw` characteristics, which are periodic in the label and need not pass x at all.
+        """
+        check_shape("points", points, ("batch", 2))
+        if self.x_param == "raw":
+            raise ValueError("points: raw characteristics need not pass a place; build with x_param='displacement'")
+        x, t = points.unbind(-1)
+        place = lambda xi: self._place(embed(xi, t, self.period, self.t_max), xi, t)  # noqa: E731
+        with torch.no_grad():
+            xi, width = torch.zeros_like(x), self.period
+            start = place(xi)
+            sought = start + torch.remainder(x - start, self.period)
+            for _ in range(BISECTIONS):
+                width = width / 2
+                xi = torch.where(place(xi + width) <= sought, xi + width, xi)
+            for _ in range(NEWTON_STEPS):
+                reached, slope = self._x_jet(xi, t, "x", False)[:2]
+                slope = slope.clamp_min(self.least_jacobian)
+                xi = xi - ((reached - sought) / slope).clamp(-width, width)
+            slope = self._x_jet(xi, t, "x", False)[1].clamp_min(self.least_jacobian)
+        return xi - ((place(xi) - sought) / slope).clamp(-width, width)
+
+    def values_at(self, points: Float[Tensor, "batch 2"]) -> Float[Tensor, " batch"]:
+        """w at places and times (x, t), along the characteristics that pass there; with gradients."""
+        xi = self.labels_at(points)
+        return self(torch.stack([xi, points[:, 1]], -1))[:, 1]
+
     def loss(
         self,
         points: Tensor,
@@ -184,24 +202,34 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
         initial_weight: float = 100.0,
         position_weight: float = 1.0,
         form: str = "mean_square",
+        measured: Tensor | None = None,
+        measured_weight: float = 100.0,
     ) -> Tensor:
         """The loss: size of R + position_weight * size of X_t - f + initial_weight * size of the initial errors.
 
         Args:
             points: (batch, 2) collocation points (xi, t).
-            x0, w0: (n,) the initial condition.
+            x0, w0: (n,) the initial condition; n = 0 where it is not known.
+            measured: (m, 3) measurements (x, t, w), anywhere in space and time; measured_weight * the size of
+                w(x, t) - w is added.
         """
         motion, along = self.residuals(points)
+        found = size_of(along, form) + position_weight * size_of(motion, form)
+        found = found + measured_weight * self.misfit(measured, form)
+        if len(x0) == 0:
+            return found
         x_start, w_start = self(torch.stack([x0, torch.zeros_like(x0)], -1)).unbind(-1)
         initial = size_of(w_start - w0, form)
         if self.x_param == "raw":  # the displacement is exact at t = 0
             initial = initial + size_of(x_start - x0, form)
-        return size_of(along, form) + position_weight * size_of(motion, form) + initial_weight * initial
+        return found + initial_weight * initial
 
     @torch.no_grad()
     def characteristics(self, xi: Float[Tensor, " n"], t: Float[Tensor, " m"]) -> Float[Tensor, "m n"]:
         """X, not wrapped into the period."""
-        return self._on_grid(xi, t)[..., 0]
+        check_shape("xi", xi, ("n",))
+        check_shape("t", t, ("m",))
+        return self.on_grid(xi, t)[..., 0]
 
     @torch.no_grad()
     def jacobian(self, xi: Float[Tensor, " n"], t: Float[Tensor, " m"]) -> Float[Tensor, "m n"]:
@@ -223,15 +251,10 @@ class LagrangianPINN(nn.Module, Pretrained, tags=["physics-informed", "arxiv:220
     def predict(self, x: Float[Tensor, " n"], t: Float[Tensor, " m"], n_labels: int = 1024) -> Float[Tensor, "m n"]:
         """w on a grid of places and times, interpolated between `n_labels` characteristics."""
         check_shape("x", x, ("n",))
-        labels = torch.arange(n_labels, dtype=x.dtype, device=x.device) * (self.period / n_labels)
-        found = self._on_grid(labels, t)
-        return periodic_interpolation(found[..., 0], found[..., 1], x, self.period)
-
-    def _on_grid(self, xi: Tensor, t: Tensor) -> Tensor:
-        check_shape("xi", xi, ("n",))
         check_shape("t", t, ("m",))
-        rows = max(1, 100_000 // max(1, len(xi)))
-        return torch.cat([self(grid_points(xi, part)).reshape(-1, len(xi), 2) for part in t.split(rows)])
+        labels = torch.arange(n_labels, dtype=x.dtype, device=x.device) * (self.period / n_labels)
+        found = self.on_grid(labels, t)
+        return periodic_interpolation(found[..., 0], found[..., 1], x, self.period)
 
     @classmethod
     def example(cls) -> Example:

@@ -54,6 +54,8 @@ def fit_pinn(
     seed: int = 0,
     form: str = "mean_square",
     initial_weight: float = 100.0,
+    measured: Tensor | None = None,
+    measured_weight: float = 100.0,
     **options: Any,
 ) -> Fitted:
     """Train with Adam, the rate falling to 0 as a cosine, then with `lbfgs_steps` iterations of L-BFGS.
@@ -62,18 +64,22 @@ def fit_pinn(
         initial: w0(x), (n,) -> (n,).
         n_points, n_initial: points drawn anew for each step.
         form, initial_weight: of the loss.
+        measured, measured_weight: measurements (x, t, w), (m, 3), all of them in the loss of every step.
         options: of `paperworks.training.fit`: log, checkpoint, validate ...
     """
     sampler = CollocationSampler(
         initial, period=net.period, t_max=net.t_max, n_points=n_points, n_initial=n_initial, seed=seed
     )
 
+    weighed: dict[str, Any] = dict(form=form, initial_weight=initial_weight)
+    weighed |= dict(measured=measured, measured_weight=measured_weight)
+
     def loss(model: LagrangianPINN | EulerianPINN, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-        return model.loss(*batch, form=form, initial_weight=initial_weight)
+        return model.loss(*batch, **weighed)
 
     fitted = fit(net, loss, sampler, steps=steps, lr=lr, **{"schedule": "cosine", **options})
     if lbfgs_steps and not fitted.diverged:
-        fitted.loss = polish(net, sampler(steps), lbfgs_steps, form=form, initial_weight=initial_weight)
+        fitted.loss = polish(net, sampler(steps), lbfgs_steps, **weighed)
     return fitted
 
 

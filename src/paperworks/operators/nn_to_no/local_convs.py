@@ -157,15 +157,24 @@ class LocalIntegralConv(nn.Module):
             y = fourier_correlation(x, kernel, first)[(..., *[slice(None, None, s) for s in self.stride])]
             return y if self.bias is None else y + self.bias.reshape(-1, *[1] * self.ndim)
         x = pad(x, [-n for n in first], list(last), self.padding_mode)
+        if large_kernel(kernel, x.shape[2:], self.groups, self.stride, worth=15):
+            y = fourier_correlation(x, kernel, [0] * self.ndim)  # where it wraps around, it is cut off
+            y = y[
+                (..., *[slice(points - taps + 1) for points, taps in zip(x.shape[2:], kernel.shape[2:], strict=True)])
+            ]
+            return y if self.bias is None else y + self.bias.reshape(-1, *[1] * self.ndim)
         return CONV[self.ndim](x, kernel, self.bias, self.stride, groups=self.groups)
 
 
-def large_kernel(kernel: Tensor, grid: Sequence[int], groups: int, stride: Sequence[int]) -> bool:
-    """Whether the kernel goes around the circle, or is so large that a product of Fourier modes costs less."""
+def large_kernel(kernel: Tensor, grid: Sequence[int], groups: int, stride: Sequence[int], worth: float = 24) -> bool:
+    """Whether the kernel goes around the circle, or is so large that a product of Fourier modes costs less.
+
+    `worth`: products a point and mode that the transforms cost; less for padded fields, whose direct gradient is slow.
+    """
     if any(taps > points for taps, points in zip(kernel.shape[2:], grid, strict=True)):
         return True
     taps, points = math.prod(kernel.shape[2:]), math.prod(grid)
-    return groups == 1 and max(stride) == 1 and len(grid) > 1 and taps >= 24 * math.log2(points)
+    return groups == 1 and max(stride) == 1 and len(grid) > 1 and taps >= worth * math.log2(points)
 
 
 def fourier_correlation(x: Tensor, kernel: Tensor, first: Sequence[int]) -> Tensor:
@@ -173,6 +182,7 @@ def fourier_correlation(x: Tensor, kernel: Tensor, first: Sequence[int]) -> Tens
 
     Kernel (out, in, *taps); groups are told by in < channels of x.
     """
+    x = x if x.dtype in (torch.float32, torch.float64) else x.float()  # of which alone there are transforms
     grid = x.shape[2:]
     for axis, points in enumerate(grid):
         taps = kernel.shape[2 + axis]

@@ -15,6 +15,20 @@ from .local_convs import CONV, CONV_TRANSPOSE, pad
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+def resized(size: int, padding: int, scale: float) -> tuple[int, int]:
+    """Kernel size and padding of one axis on a grid of `scale` times the points, as the released code has them."""
+    return int(scale * size - scale + 1), int(scale * padding)
+
+
+def keeps_the_grid(size: int, scale: float) -> bool:
+    """Whether a kernel of odd size, padded by half, still gives as many points as it is given once it is resized.
+
+    It does not where it comes out even: size 5 at 3/4 of the grid has 4 taps and a padding of 1.
+    """
+    taps, padding = resized(size, size // 2, scale)
+    return taps == 2 * padding + 1
+
+
 def resized_conv(conv: Any, x: Tensor, scale: Sequence[float]) -> Tensor:
     """Apply a pixel convolution with its kernel resized by `scale` an axis: the released `InterpConv2d` (recipe 3c).
 
@@ -23,8 +37,8 @@ def resized_conv(conv: Any, x: Tensor, scale: Sequence[float]) -> Tensor:
     """
     weight, padding, ndim = conv.weight, list(conv.padding), len(scale)
     if any(s != 1 for s in scale):
-        sizes = [int(s * k - s + 1) for s, k in zip(scale, weight.shape[2:], strict=True)]
-        padding = [int(s * p) for s, p in zip(scale, padding, strict=True)]
+        both = [resized(k, p, s) for k, p, s in zip(weight.shape[2:], padding, scale, strict=True)]
+        sizes, padding = [k for k, _ in both], [p for _, p in both]
         ratio = math.prod(sizes) / math.prod(weight.shape[2:])
         weight = F.interpolate(weight, size=sizes, mode=LINEAR[ndim]) / ratio
     if conv.padding_mode == "zeros":

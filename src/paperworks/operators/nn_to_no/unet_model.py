@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 from .function_layers import grid_coordinates
-from .resized_convs import resized_conv, resized_conv_transpose
+from .resized_convs import keeps_the_grid, resized_conv, resized_conv_transpose
 
 
 class ResidualBlock(nn.Module):
@@ -47,6 +47,8 @@ class KernelUNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2506.1
     Args:
         width: channels of the first level; `multipliers`: factors from level to level, cumulative.
         interpolate: resize kernels to the input's grid (the paper's conversion); weights stay those of the pixel net.
+            Grids on which a kernel would come out even, and shrink them at every block, are refused: with 5 points
+            those of base_resolution times [m / 2 + 1 / 4, m / 2 + 1 / 2) for whole m, halves and multiples are taken.
         base_resolution: the grid on which kernels are as they are.
     """
 
@@ -62,7 +64,10 @@ class KernelUNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2506.1
         base_resolution: int = 128,
     ):
         super().__init__()
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size: an odd number, given {kernel_size}")
         self.in_channels, self.interpolate, self.base_resolution = in_channels, interpolate, base_resolution
+        self.kernel_size = kernel_size
         self.image_proj = nn.Conv2d(in_channels + 2, width, kernel_size, padding=kernel_size // 2)
         down: list[nn.Module] = []
         now, levels = width, len(multipliers)
@@ -90,6 +95,12 @@ class KernelUNet(nn.Module, Pretrained, tags=["operator-learning", "arxiv:2506.1
         check_shape("u", u, ("batch", self.in_channels, "rows", "columns"))
         grid = u.shape[2:]
         scale = [n / self.base_resolution if self.interpolate else 1.0 for n in grid]
+        if not all(keeps_the_grid(self.kernel_size, s) for s in scale):
+            raise ValueError(
+                f"u: expected rows and columns to which kernels of {self.kernel_size} points on {self.base_resolution} "
+                f"resize to an odd number, such as {self.base_resolution // 2} or {2 * self.base_resolution}, "
+                f"given {tuple(u.shape)}"
+            )
         x = torch.cat([u, grid_coordinates(grid, like=u).expand(len(u), -1, -1, -1)], 1)
         x = resized_conv(self.image_proj, x, scale)
         skips = [x]
