@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 from paperworks.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from .boolean_threshold import BooleanThresholdClassifier as BooleanThresholdClassifier
-    from .boolean_threshold import BooleanThresholdNetwork as BooleanThresholdNetwork
-    from .boolean_threshold import BoolearnTrainer as BoolearnTrainer
     from .bidirectional import BidirectionalNet as BidirectionalNet
     from .bidirectional import Discriminator as Discriminator
     from .bidirectional import TiedConv as TiedConv
     from .bidirectional import TiedLinear as TiedLinear
     from .bidirectional import fit_bidirectional as fit_bidirectional
+    from .boolean_threshold import BooleanThresholdClassifier as BooleanThresholdClassifier
+    from .boolean_threshold import BooleanThresholdNetwork as BooleanThresholdNetwork
+    from .boolean_threshold import BoolearnTrainer as BoolearnTrainer
     from .multitasking_hebbian import MultitaskingHebbian as MultitaskingHebbian
     from .multitasking_hebbian import dilute_patterns as dilute_patterns
     from .multitasking_hebbian import noisy_examples as noisy_examples
