@@ -183,7 +183,7 @@ def test_archives_and_arrays_that_are_not_what_they_seem(refused, tmp_path):
         ("clip=-1", "from 0"),
         ("seed=99999999999999999999", "64 bits"),
         ("width=0", "settings"),
-        ("width=-5", "settings"),
+        ("width=-5", "width=-5: expected a whole number from 0"),
         ("width=1000000", "memory"),
         ("depth=0", "settings"),
         ("validation=1.0", "below 1"),

@@ -480,7 +480,7 @@ def open_fields(path: Path | str, split: str | None = None) -> FieldFiles:
     if split is not None and any(split in p.name for p in names):
         names = [p for p in names if split in p.name]
     if not names:
-        raise DataFileError(f"{path} holds no file ending in {', '.join(KINDS)}")
+        raise DataFileError(f"{path} is a folder without a file ending in {', '.join(KINDS)}")
     natural: Callable[[Path], list[Any]] = lambda p: [  # noqa: E731
         int(part) if part.isdigit() else part for part in re.split(r"(\d+)", p.name)
     ]
