@@ -528,7 +528,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(DataFileError, match="does not exist"):
         open_fields(tmp_path / "none.h5")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataFileError, match="holds no file"):
+    with pytest.raises(DataFileError, match="is a folder without a file"):
         open_fields(tmp_path / "empty")
 
 
