@@ -32,7 +32,7 @@ def networks() -> dict[str, tuple[nn.Module, int]]:
 def run(rounds: int = 15) -> list[dict[str, Any]]:
     """One step, twenty steps, and twenty steps that stop."""
     try:
-        import torchattacks
+        import torchattacks  # type: ignore[import-not-found]
     except ImportError as error:
         return [{"name": "attacks", "ratio": None, "why": f"torchattacks: {error}", "peer": "torchattacks"}]
     cases = []

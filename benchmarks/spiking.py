@@ -74,7 +74,7 @@ def run(rounds: int = 15) -> list[dict[str, Any]]:
 def snntorch_leaky() -> Callable[[Tensor], Tensor]:
     """A step at a time, as its documentation shows."""
     import snntorch  # type: ignore[import-not-found]
-    from snntorch import surrogate
+    from snntorch import surrogate  # type: ignore[import-not-found]
 
     neuron = snntorch.Leaky(BETA, spike_grad=surrogate.atan())
 

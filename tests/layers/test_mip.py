@@ -228,6 +228,50 @@ def test_other_peoples_networks(make, tmp_path):
     torch.testing.assert_close(model.eval().freeze_at(gamma)(*inputs), model(*inputs, gamma=gamma))
 
 
+def gpt2():
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0,
+                        attn_pdrop=0.0)  # fmt: skip
+    return GPT2LMHeadModel(config), torch.randint(0, 20, (2, 6))
+
+
+def vit():
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16,
+                       patch_size=8, num_labels=3)  # fmt: skip
+    return ViTForImageClassification(config), torch.randn(2, 3, 16, 16)
+
+
+def resnet():
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=4, hidden_sizes=[4, 8], depths=[1, 1], layer_type="basic", num_labels=3)
+    return ResNetForImageClassification(config).eval(), torch.randn(2, 3, 32, 32)
+
+
+@pytest.mark.slow  # transformers takes a while to import
+@pytest.mark.parametrize("make", [gpt2, vit, resnet])
+def test_networks_of_transformers(make, tmp_path):
+    torch.manual_seed(0)
+    network, x = make()
+    model = hypernetize(network, 1, hidden=(4,))
+    low, high = torch.tensor([0.2]), torch.tensor([0.9])
+    out = model(x, gamma=low).logits
+    assert out.shape == network(x).logits.shape
+    out.square().mean().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+    assert model.hyper.output.weight.grad.abs().sum() > 0
+    with torch.no_grad():  # the input decides the weights, and with them the answer
+        assert not torch.allclose(model(x, gamma=high).logits, out)
+        torch.testing.assert_close(model.freeze_at(high)(x).logits, model(x, gamma=high).logits)
+    save_model(model, str(tmp_path / "model.safetensors"))
+    again = hypernetize(make()[0], 1, hidden=(4,))
+    load_model(again, str(tmp_path / "model.safetensors"))
+    torch.testing.assert_close(again(x, gamma=low).logits, out)
+
+
 def test_saving_says_what_to_do_instead():
     with pytest.raises(TypeError, match="safetensors"):
         hypernetize(nn.Linear(2, 2), 1).save_pretrained("anywhere")
