@@ -189,7 +189,7 @@ def test_a_wing_without_a_comparison_says_so_and_who_has_one(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("import nowhere\n", "line 1 cannot be imported"), ("x = 1\n", "must define one Comparison, it defines 0")],
+    [("import no_such_module\n", "line 1 cannot be imported"), ("x = 1\n", "must define one Comparison, it defines 0")],
 )
 def test_a_broken_comparison_is_told(tmp_path, text, told):
     folder = tmp_path / "broken"

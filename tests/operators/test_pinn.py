@@ -88,7 +88,7 @@ def test_the_moving_frame_changes_the_network_and_not_the_equation():
     torch.testing.assert_close(moving.residual(points), w_t)
 
 
-def test_coefficients_of_ones_own():
+def test_coefficients_of_ones_own(tmp_path):
     equation = TransportEquation(lambda x, t, w: torch.sin(x) + t * w, lambda x, t, w: 0.1 + w.square())
     torch.manual_seed(0)
     net = EulerianPINN.from_equation(equation, period=PERIOD, t_max=T_MAX, width=6, depth=2).double()
@@ -97,7 +97,7 @@ def test_coefficients_of_ones_own():
     expected = w_t + (torch.sin(x) + t * w) * w_x - (0.1 + w**2) * w_xx
     torch.testing.assert_close(net.residual(torch.stack([x, t], -1)), expected)
     with pytest.raises(ValueError, match="state_dict"):
-        net.save_pretrained("nowhere")
+        net.save_pretrained(tmp_path / "net")
 
 
 def test_predictions_are_periodic_and_on_the_grid_asked_for():

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paperworks.nn.pretrained import Example, Pretrained, published_size
-from paperworks.nn.shapes import check_shape
+from paperworks.nn import Example, Pretrained, check_shape, published_size
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
