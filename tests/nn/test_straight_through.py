@@ -39,6 +39,7 @@ def test_zeros_of_either_sign():
     assert sign(zeros).tolist() == [1, 1]
     assert sign(zeros, 0).tolist() == [0, 0]
     assert binary_sign(zeros, of_zero=0).tolist() == [0, 0]
+    assert binary_sign(zeros, of_zero=-1).tolist() == [-1, -1]
     assert square_wave(zeros, 20.0).tolist() == [1, 1]
     with pytest.raises(ValueError, match="of_zero"):
         sign(zeros, -1)

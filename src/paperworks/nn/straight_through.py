@@ -38,11 +38,11 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def sign(x: Tensor, of_zero: int = 1) -> Tensor:
-    """-1 or +1 in x's type; `of_zero` is what zeros of either sign become: 1, or 0 as `torch.sign` has it."""
-    if of_zero not in (0, 1):
-        raise ValueError(f"of_zero: 0 or 1, given {of_zero}")
+    """-1 or +1 in x's type; `of_zero` is what zeros of either sign become: 1, -1, or 0 as `torch.sign` has it."""
+    if of_zero not in (-1, 0, 1):
+        raise ValueError(f"of_zero: -1, 0 or 1, given {of_zero}")
     found = torch.sign(x)
-    return found if of_zero == 0 else found.mul_(2).add_(1).clamp(-1, 1)
+    return found if of_zero == 0 else found.mul_(2).add_(of_zero).clamp(-1, 1)
 
 
 class _ThroughSign(torch.autograd.Function):
@@ -125,7 +125,7 @@ def binary_sign(x: Tensor, estimator: str = "clip", *, of_zero: int = 1, steepne
 
     Args:
         estimator: identity, clip, polynomial or tanh.
-        of_zero: what zeros become, 1 or 0.
+        of_zero: what zeros become, 1, -1 or 0.
         steepness: k of tanh.
 
     Raises:

@@ -14,13 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from paperworks.nn.straight_through import binary_sign
+
 KINDS = ("sign", "tanh")
 
 
 def straight_through_sign(x: Tensor) -> Tensor:
     """-1 or 1; its gradient is that of x clamped to [-1, 1]."""
-    soft = x.clamp(-1, 1)
-    return soft + (torch.where(x > 0, 1.0, -1.0) - soft).detach()
+    return binary_sign(x, "clip", of_zero=-1)
 
 
 def draw_layers(widths: Sequence[int], starts: int, generator: torch.Generator) -> list[Tensor]:
