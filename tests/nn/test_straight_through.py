@@ -42,7 +42,7 @@ def test_zeros_of_either_sign():
     assert binary_sign(zeros, of_zero=-1).tolist() == [-1, -1]
     assert square_wave(zeros, 20.0).tolist() == [1, 1]
     with pytest.raises(ValueError, match="of_zero"):
-        sign(zeros, -1)
+        sign(zeros, 2)
 
 
 def test_square_wave_is_periodic_and_has_the_sines_gradient():
