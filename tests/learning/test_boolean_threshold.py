@@ -39,6 +39,13 @@ from paperworks.learning.boolean_threshold import (
     write_net,
     write_wth,
 )
+from paperworks.learning.boolean_threshold.gradients import (
+    bit_accuracy,
+    hard,
+    outputs,
+    straight_through_sign,
+    train_starts,
+)
 from paperworks.learning.boolean_threshold.logic import neuron_gate
 from paperworks.learning.boolean_threshold.projections import margin_factors
 
@@ -587,3 +594,32 @@ def test_files_that_are_none(tmp_path, name, text, word):
         read(tmp_path / name)
     with pytest.raises(DataFileError, match="missing"):
         read(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("slope", "of_sum"), [("clip", lambda s: (s.abs() <= 1).double()), ("tanh", lambda s: 1 - s.tanh() ** 2)]
+)
+def test_the_baseline_s_signs_borrow_the_gradient_they_are_told_to(slope, of_sum):
+    sums = torch.linspace(-3, 3, 31, dtype=DOUBLE).requires_grad_()
+    signs = straight_through_sign(sums, slope)
+    assert torch.equal(signs, torch.where(sums > 0, 1.0, -1.0).double())
+    (signs * torch.arange(31)).sum().backward()
+    torch.testing.assert_close(sums.grad, torch.arange(31) * of_sum(sums.detach()))
+
+
+@pytest.mark.parametrize("kind", ["sign", "tanh"])
+def test_trained_starts_are_judged_by_the_weights_they_return(kind):
+    x = 2.0 * all_inputs(3) - 1
+    y = torch.stack([x[:, 0] * x[:, 1], torch.where(x.sum(1) > 0, 1.0, -1.0)], 1)  # a parity and a majority
+    found = train_starts(
+        (3, 4, 2), x, y, kind=kind, starts=12, steps=400, lr=0.03, seed=5, slope="tanh", check_every=25
+    )
+    assert set(found) == ({"sign"} if kind == "sign" else {"tanh", "binarised"})
+    for name, trained in found.items():
+        right = bit_accuracy(outputs(trained.layers, x, torch.tanh if name == "tanh" else hard), y)
+        torch.testing.assert_close(right, trained.accuracy)
+        assert torch.equal(trained.accuracy == 1, trained.steps > 0)
+    own = found[kind]
+    assert (own.steps > 0).any(), "a parity of two is within reach"
+    untrained = train_starts((3, 4, 2), x, y, steps=1, lr=1e-9, **given)[kind]
+    assert own.accuracy.mean() > untrained.accuracy.mean() + 0.1

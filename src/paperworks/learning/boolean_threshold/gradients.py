@@ -1,13 +1,14 @@
 """Networks of the same wiring trained by gradients, many starts at once: what reflect-reflect-relax is held against.
 
 Layered networks whose neurons see the layer before and the constant -1, Adam on the logistic loss of all items. Hidden
-neurons are tanh, or signs whose gradient passes straight through where the sum lies in [-1, 1].
+neurons are tanh, or signs whose gradient is that of another function: of a clipped line, say, or of tanh.
 """
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -19,9 +20,9 @@ from paperworks.nn.straight_through import binary_sign
 KINDS = ("sign", "tanh")
 
 
-def straight_through_sign(x: Tensor) -> Tensor:
-    """-1 or 1; its gradient is that of x clamped to [-1, 1]."""
-    return binary_sign(x, "clip", of_zero=-1)
+def straight_through_sign(x: Tensor, slope: str = "clip") -> Tensor:
+    """-1 or 1; its gradient is that of an estimator of `paperworks.nn.binary_sign`: clip, tanh and others."""
+    return binary_sign(x, slope, of_zero=-1)
 
 
 def draw_layers(widths: Sequence[int], starts: int, generator: torch.Generator) -> list[Tensor]:
@@ -85,6 +86,7 @@ def train_starts(
     steps: int,
     lr: float,
     seed: int,
+    slope: str = "clip",
     check_every: int = 50,
     stop_when_right: bool = True,
     log: Callable[..., None] | None = None,
@@ -94,6 +96,7 @@ def train_starts(
     Args:
         x, y: (items, inputs) and (items, outputs), -1 and 1.
         kind: `sign` or `tanh`.
+        slope: whose gradient signs take; see `straight_through_sign`.
         check_every: steps between looks at the accuracy.
         stop_when_right: stop when each start was right in every bit at a look.
 
@@ -102,7 +105,7 @@ def train_starts(
     """
     if kind not in KINDS:
         raise ValueError(f"kind: one of {', '.join(KINDS)}, given {kind!r}")
-    hidden = straight_through_sign if kind == "sign" else torch.tanh
+    hidden = partial(straight_through_sign, slope=slope) if kind == "sign" else torch.tanh
     layers = [w.requires_grad_() for w in draw_layers(widths, starts, torch.Generator().manual_seed(seed))]
     optimizer = torch.optim.Adam(layers, lr=lr, fused=True)
     judged = {"sign": hard} if kind == "sign" else {"tanh": torch.tanh, "binarised": hard}
