@@ -15,6 +15,7 @@ from paperworks.operators.navier_stokes import (
     poseidon_forcing,
     solve_vorticity,
 )
+from paperworks.operators.pde_data import simulate
 from paperworks.operators.random_fields import periodic_field, turbulent_vorticity
 from paperworks.operators.spectral_grid import resample
 
@@ -25,7 +26,7 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-@pytest.mark.parametrize(("scheme", "error"), [("ab2cn", 1e-8), ("ifrk4", 1e-14)])
+@pytest.mark.parametrize(("scheme", "error"), [("ab2cn", 1e-8), ("eulercn", 1e-8), ("ifrk4", 1e-14)])
 def test_taylor_green_decays_as_it_must(scheme, error):
     x, y = grid(16, TAU)
     w = (2 * torch.cos(x) * torch.cos(y))[None]
@@ -41,7 +42,7 @@ def test_kolmogorov_flow_stays_in_its_laminar_state():
     forcing = kolmogorov_forcing(32, k)
     equation = NavierStokes(32, nu=nu, drag=drag, forcing=forcing, length=TAU)
     assert equation.time_derivative(equation.coefficients(w)).abs().max() < 1e-10
-    for scheme in ("ab2cn", "ifrk4"):
+    for scheme in ("ab2cn", "eulercn", "ifrk4"):
         last = solve_vorticity(
             w, nu=nu, drag=drag, forcing=forcing, interval=1.0, frames=2, dt=0.01, length=TAU, scheme=scheme
         )[:, 1]
@@ -101,7 +102,7 @@ def test_without_viscosity_energy_and_enstrophy_are_kept_to_the_scheme_s_order()
         assert (a.abs().max() / b.abs().max()).log2() > 3.7
 
 
-@pytest.mark.parametrize("scheme", ["ab2cn", "ifrk4"])
+@pytest.mark.parametrize("scheme", ["ab2cn", "eulercn", "ifrk4"])
 def test_mean_vorticity_stays_zero_and_shifts_commute_with_time(scheme):
     w = periodic_field(2, 16, amplitude="released")
     run = lambda w: solve_vorticity(w, nu=1e-3, interval=1.0, frames=2, dt=0.05, scheme=scheme)[:, 1]  # noqa: E731
@@ -118,7 +119,10 @@ def test_samples_do_not_see_each_other_and_may_have_their_own_viscosity():
         torch.testing.assert_close(together[i : i + 1], solve_vorticity(w[i : i + 1], nu=nu, **kw))
 
 
-@pytest.mark.parametrize(("scheme", "steps", "order"), [("ab2cn", (0.04, 0.02), 2), ("ifrk4", (0.2, 0.1), 4)])
+@pytest.mark.parametrize(
+    ("scheme", "steps", "order"),
+    [("ab2cn", (0.04, 0.02), 2), ("eulercn", (0.02, 0.01), 1), ("ifrk4", (0.2, 0.1), 4)],
+)
 def test_order_of_convergence(scheme, steps, order):
     w = turbulent_vorticity(1, 24)
     kw = dict(nu=1e-2, interval=0.4, frames=2, length=TAU, drag=0.1, forcing=kolmogorov_forcing(24, 2))
@@ -183,6 +187,22 @@ def test_accuracy_of_the_fourth_order_scheme():
     assert relative(solve_vorticity(w, dt=0.05, **kw)[:, 1], exact) < 4e-9
 
 
+def test_the_script_s_scheme_is_of_first_order_and_far_from_the_second():
+    """Of the same equation, so both close in on one flow; at equal steps Euler's method is far off."""
+    w = periodic_field(2, 32, amplitude="released")
+    kw = dict(nu=1e-3, interval=1.0, frames=2, forcing=fno_forcing(32))
+    exact = solve_vorticity(w, dt=0.05, scheme="ifrk4", **kw)[:, 1]
+    coarse, fine = (relative(solve_vorticity(w, dt=dt, scheme="eulercn", **kw)[:, 1], exact) for dt in (0.01, 0.001))
+    assert coarse < 6e-4
+    assert fine < 6e-5
+    assert 9 < coarse / fine < 11
+    assert coarse > 50 * relative(solve_vorticity(w, dt=0.01, **kw)[:, 1], exact)
+    again = simulate("navier_stokes", 2, seed=3, size=16, frames=2, scheme="eulercn", dt=0.01, simulated_size=32)
+    other = simulate("navier_stokes", 2, seed=3, size=16, frames=2, dt=0.01, simulated_size=32)
+    assert torch.equal(again.fields[:, 0], other.fields[:, 0])
+    assert 1e-6 < relative(again.fields[:, 1], other.fields[:, 1]) < 1e-3
+
+
 @pytest.mark.slow
 def test_a_step_costs_at_most_seven_times_its_own_transforms():
     """Medians of interleaved rounds: one Adams-Bashforth step of 16 samples at 64^2 against its 2 + 2 transforms."""
@@ -225,7 +245,7 @@ def test_a_step_that_is_too_long_is_refused_in_words():
     w = 30 * turbulent_vorticity(1, 32)
     with pytest.raises(ValueError, match="take a smaller dt"):
         solve_vorticity(w, nu=1e-4, interval=10.0, frames=2, dt=0.5, length=TAU)
-    with pytest.raises(ValueError, match="scheme: ab2cn or ifrk4"):
+    with pytest.raises(ValueError, match="scheme: ab2cn, ifrk4 or eulercn"):
         solve_vorticity(w, nu=1e-4, interval=10.0, frames=2, dt=0.5, scheme="euler")
     with pytest.raises(ValueError, match=r"w: expected shape \(n, 32, 32\), given \(32, 32\)"):
         NavierStokes(32, nu=1.0).coefficients(w[0])

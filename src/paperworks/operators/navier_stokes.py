@@ -17,7 +17,7 @@ from paperworks.nn import check_shape
 
 from .spectral_grid import wave_numbers
 
-Scheme = Literal["ab2cn", "ifrk4"]
+Scheme = Literal["ab2cn", "ifrk4", "eulercn"]
 
 
 class NavierStokes:
@@ -102,18 +102,22 @@ class NavierStokes:
 
     def stepper(self, scheme: Scheme, dt: float) -> "AdamsBashforth | RungeKutta":
         """A time step of `dt`: call it with a state as often as wanted, on one trajectory."""
-        if scheme == "ab2cn":
-            return AdamsBashforth(self, dt)
+        if scheme in ("ab2cn", "eulercn"):
+            return AdamsBashforth(self, dt, order=2 if scheme == "ab2cn" else 1)
         if scheme == "ifrk4":
             return RungeKutta(self, dt)
-        raise ValueError(f"scheme: ab2cn or ifrk4, given {scheme!r}")
+        raise ValueError(f"scheme: ab2cn, ifrk4 or eulercn, given {scheme!r}")
 
 
 class AdamsBashforth:
-    """Second order: Adams-Bashforth for the advection, Crank-Nicolson for viscosity and drag, Heun's first step."""
+    """Adams-Bashforth for the advection, Crank-Nicolson for viscosity and drag.
 
-    def __init__(self, equation: NavierStokes, dt: float):
-        self.equation, dtype = equation, equation.dtype
+    Order 2 takes Heun's first step. Order 1 is Euler's method, by which the published sets of arXiv 2010.08895 were
+    made (with steps of 1e-4).
+    """
+
+    def __init__(self, equation: NavierStokes, dt: float, order: int = 2):
+        self.equation, self.order, dtype = equation, order, equation.dtype
         implicit = 1 - dt / 2 * equation.linear
         # The change of a state and not its factor, whose rounding to float32 would repeat in every step
         self.change, step = _twice(dt * equation.linear / implicit, dtype), _twice(dt / implicit, dtype)
@@ -126,6 +130,8 @@ class AdamsBashforth:
         change = state * self.change
         if self.pushed is not None:
             change += self.pushed
+        if self.order == 1:
+            return change.add_(advection).add_(state)
         if self.before is None:
             after = self.equation.advection(state + change + advection, self.factors)
             change.add_(advection, alpha=0.5).add_(after, alpha=0.5)
@@ -178,7 +184,8 @@ def solve_vorticity(
         interval: time between frames, divided into equal steps of at most `dt`.
         frames: number of frames, the first at time `warm_up`.
         dt: largest time step.
-        scheme: `ab2cn` (second order, one evaluation a step) or `ifrk4` (fourth order, four evaluations).
+        scheme: `ab2cn` (second order, one evaluation a step), `ifrk4` (fourth order, four evaluations) or `eulercn`
+            (first order, one evaluation: the scheme of the script that made the published sets of arXiv 2010.08895).
         warm_up: time that passes before the first frame.
 
     Returns:
