@@ -611,9 +611,8 @@ def test_the_baseline_s_signs_borrow_the_gradient_they_are_told_to(slope, of_sum
 def test_trained_starts_are_judged_by_the_weights_they_return(kind):
     x = 2.0 * all_inputs(3) - 1
     y = torch.stack([x[:, 0] * x[:, 1], torch.where(x.sum(1) > 0, 1.0, -1.0)], 1)  # a parity and a majority
-    found = train_starts(
-        (3, 4, 2), x, y, kind=kind, starts=12, steps=400, lr=0.03, seed=5, slope="tanh", check_every=25
-    )
+    given = dict(kind=kind, starts=12, seed=5, slope="tanh")
+    found = train_starts((3, 4, 2), x, y, steps=400, lr=0.03, check_every=25, **given)
     assert set(found) == ({"sign"} if kind == "sign" else {"tanh", "binarised"})
     for name, trained in found.items():
         right = bit_accuracy(outputs(trained.layers, x, torch.tanh if name == "tanh" else hard), y)
