@@ -343,6 +343,11 @@ def test_calibrated_arms_count_as_equal_in_seconds():
     claim = Beats("error", "a", "b_time")
     assert verdict(claim, trials, **options).fair is False
     assert verdict(claim, trials, calibrated={"b_time"}, **options).fair is True
+    for one in trials[: len(OURS)]:
+        one["rows"].append({"variant": "read", "cell": None, "metrics": {"error": 1.0}})
+    claim, options["variants"] = Beats("error", "read", "b_time"), {"read": "a"}
+    assert verdict(claim, trials, **options).fair is False
+    assert verdict(claim, trials, calibrated={"b_time"}, **options).fair is True, "a reading costs what its arm does"
 
 
 # Properties

@@ -350,8 +350,8 @@ def _as_part(cell, baseline, interval, status, values: Mapping[int, float | None
 def _fair(rows: Rows, method, baseline, equal, study, calibrated) -> bool | None:
     for name in equal:
         if name == "seconds":
-            pairs = {(arm, reference) for arm, (_, reference, *_) in study.equal_time.items() if arm in calibrated}
-            if (baseline, method) in pairs or (method, baseline) in pairs:
+            pairs = {frozenset((arm, spec[1])) for arm, spec in study.equal_time.items() if arm in calibrated}
+            if frozenset(study.variants.get(each, each) for each in (method, baseline)) in pairs:
                 continue
         ours, theirs = rows.cost(method, name), rows.cost(baseline, name)
         if ours is None or theirs is None:
