@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from paperworks.lab import Beats, NotWorse, Reaches, Study, Trial
 from paperworks.nn.mlp import MLP
 from paperworks.training import Batches, fit
-from paperworks.training.digits import MNIST_FILES, Split, digits, mnist
+from paperworks.training.digits import MNIST_FILES, Rows, Split, digits, mnist
 
 from .model import HyperModel, hypernetize, proportionality
 
@@ -266,10 +266,12 @@ real = Study(
     "mnist",
     question="The same on MNIST, with a larger network and a longer budget?",
     arms=("mip", "default", "residual_only", "layer_norm", "default_zero_rows", "no_hypernetwork"),
-    settings=dict(data="mnist", depth=5, width=64, hidden=[16, 32, 64], optimizer="sgd", lrs=[1e-2, 1e-1], level=0.45),
+    settings=dict(
+        data="mnist", depth=5, width=64, hidden=[16, 32, 64], optimizer="sgd", lrs=[1e-2, 1e-1], level=0.45, n_val=1_000
+    ),
     smoke=dict(steps=4, batch_size=64, n_train=500, lrs=[1e-2]),
     laptop=dict(steps=600, batch_size=64, n_train=38_400),
-    paper=dict(steps=40_000, batch_size=128, n_train=55_000),
+    paper=dict(steps=40_000, batch_size=128, n_train=55_000, n_val=5_000),
     seeds=3,
     equal=("steps",),
     files={"mnist": MNIST_FILES},
@@ -288,4 +290,5 @@ real = Study(
 def mnist_trial(t: Trial) -> None:
     """MNIST; five layers."""
     assert t.data_root is not None
-    measure(t, mnist(t.data_root, t.seed, t.settings.n_train))
+    split, n_val = mnist(t.data_root, t.seed, t.settings.n_train), t.settings.n_val
+    measure(t, split._replace(val=Rows(split.val.x[:n_val], split.val.y[:n_val])))
