@@ -1,5 +1,6 @@
 """What every paper must satisfy. Papers are found, not listed."""
 
+import contextlib
 import json
 import math
 import re
@@ -12,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from paperworks.errors import PaperworksError
 from paperworks.lab import find_papers, ledger, run
 from paperworks.lab.discover import PACKAGE
 from paperworks.lab.expressions import NOT_MEASURED, fill, render
@@ -425,3 +427,23 @@ def test_recipe_fits_predicts_and_loads(slug, tmp_path, monkeypatch):
     kind = recipe.model if isinstance(recipe.model, type) else recipe.model(saved["data"])
     weights = kind.from_pretrained(tmp_path / "model").state_dict()
     assert all(torch.isfinite(tensor).all() for tensor in weights.values() if tensor.is_floating_point())
+    tampered_with(recipe, tmp_path / "model", source, out)
+
+
+def tampered_with(recipe, folder, source, out):
+    """Whatever a stored description or configuration is changed to: an answer, or an error that says what to do."""
+    for name, inner, values in (("recipe.json", "data", ("absent", None, "x")), ("config.json", None, ("x", -1))):
+        path = folder / name
+        good = path.read_text()
+        stored = json.loads(good)
+        for key in stored[inner] if inner else stored:
+            for value in values:
+                changed = json.loads(good)
+                where = changed[inner] if inner else changed
+                where[key] = value
+                if value == "absent":
+                    del where[key]
+                path.write_text(json.dumps(changed))
+                with contextlib.suppress(PaperworksError):
+                    predict_files(recipe, folder, source, out)
+        path.write_text(good)

@@ -10,7 +10,8 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -392,22 +393,28 @@ def predict_files(
     out = Path(f"predictions{recipe.writes}" if out is None else out)
     stored = read_recipe(folder)
     read_config(folder / CONFIG)
-    model_class = recipe.model if isinstance(recipe.model, type) else recipe.model(stored["data"])
+    with _believing(folder / RECIPE):
+        model_class = recipe.model if isinstance(recipe.model, type) else recipe.model(stored["data"])
     device = usable_device(device)
     model = model_class.from_pretrained(folder, map_location=device)
-    try:
+    with _believing(folder / RECIPE):
         data = recipe.read(source, {**recipe.settings, **stored["settings"]}, stored["data"])
         count = _predicted(recipe, model, data, out)
+    return {"path": str(out), "count": count}
+
+
+@contextmanager
+def _believing(path: Path) -> Iterator[None]:
+    """What follows relies on a stored description; one that was tampered with may fail in any way."""
+    try:
+        yield
     except (PaperworksError, OSError, MemoryError):
         raise
     except KeyError as error:
-        raise ModelFolderError(f"{folder / RECIPE} lacks {error} in 'data'; fit the model again") from error
-    except Exception as error:  # a description that was tampered with may fail in any way
+        raise ModelFolderError(f"{path} lacks {error} in 'data'; fit the model again") from error
+    except Exception as error:
         told = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelFolderError(
-            f"{folder / RECIPE} does not fit this model and this data ({told}); fit the model again"
-        ) from error
-    return {"path": str(out), "count": count}
+        raise ModelFolderError(f"{path} does not fit this model and this data ({told}); fit the model again") from error
 
 
 def _predicted(recipe: Recipe, model: nn.Module, data: UserData, out: Path) -> int:
