@@ -427,6 +427,17 @@ def test_networks_agree_between_grids_and_the_pixel_network_does_not(conv):
     assert found[1] < 0.5 * away[1]
 
 
+def test_places_are_the_same_on_every_grid():
+    torch.manual_seed(0)
+    options = dict(in_channels=2, width=6, n_blocks=2, kernel_size=5, spacing=1 / 8, ndim=2, padding_mode="replicate")
+    net = ResidualOperator(**options, coordinates=True).double()
+    field = lambda n: torch.ones(1, 2, n, n, dtype=torch.float64)  # noqa: E731
+    with torch.no_grad():
+        net.convs = torch.nn.ModuleList(nn.Identity() for _ in net.convs)  # pointwise layers alone: exact on any grid
+        torch.testing.assert_close(net(field(32))[..., ::2, ::2], net(field(16)))
+    assert net(field(16)).std() > 1e-3
+
+
 def refined(net):
     """Differences from 128 points at 32 and 64: away from the seam where coordinates jump, and everywhere."""
     with torch.no_grad():

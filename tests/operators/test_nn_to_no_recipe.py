@@ -42,6 +42,9 @@ def test_every_kind_in_two_dimensions(conv):
     assert recipe.build(told, settings)(torch.randn(2, 2, 24, 36)).shape == (2, 1, 24, 36)
     walls = recipe.build({**told, "bc": ["dirichlet", "periodic"]}, {**settings, "conv": "integral"})
     assert walls.convs[0].padding_mode == "replicate"
+    assert walls(torch.ones(1, 2, 12, 18)).std() > 1e-3, "between walls a point knows where it is"
+    everywhere = recipe.build(told, {**settings, "conv": "integral"})
+    assert everywhere(torch.ones(1, 2, 12, 18)).std() < 1e-6, "on a torus no point is special"
     with pytest.raises(SettingError, match="one of integral, differential"):
         recipe.build(told, {**settings, "conv": "hats"})
 

@@ -46,6 +46,8 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         base_resolution: grid on which a finite difference is not scaled.
         n_modes: of the spectral convolution, an axis.
         pointwise: add a pointwise linear map to every convolution; what the kernel cannot resolve still passes.
+        coordinates: append the places of the grid's points to the input: on a domain with a boundary values depend on
+            where they are. Not for a circle, where a coordinate would jump.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
         ndim: int = 1,
         padding_mode: str = "circular",
         pointwise: bool = False,
+        coordinates: bool = False,
     ):
         super().__init__()
         if conv not in ("pixel", "integral", "differential", "spectral"):
             raise ValueError(f"conv {conv!r}: pixel, integral, differential or spectral")
-        self.in_channels, self.ndim = in_channels, ndim
+        self.in_channels, self.ndim, self.coordinates = in_channels, ndim, coordinates
 
         def made() -> nn.Module:
             if conv == "pixel":
@@ -81,7 +84,7 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
                 DifferentialConv(width, width, 3, base_resolution=base_resolution, **options),  # type: ignore[arg-type]
             )
 
-        self.lift = Pointwise(in_channels, width)
+        self.lift = Pointwise(in_channels + ndim * coordinates, width)
         self.convs = nn.ModuleList(made() for _ in range(n_blocks))
         self.pointwise = nn.ModuleList(Pointwise(width, width) for _ in range(n_blocks if pointwise else 0))
         self.project = nn.ModuleList([Pointwise(width, width), Pointwise(width, out_channels)])
@@ -89,6 +92,8 @@ class ResidualOperator(nn.Module, Pretrained, tags=TAGS):
     def forward(self, u: Float[Tensor, "batch channels *grid"]) -> Float[Tensor, "batch out *grid"]:
         """(batch, in_channels, *grid) -> (batch, out_channels, *grid), for any grid."""
         check_shape("u", u, ("batch", self.in_channels, *[f"n{a + 1}" for a in range(self.ndim)]))
+        if self.coordinates:
+            u = torch.cat([u, grid_coordinates(u.shape[2:], like=u).expand(len(u), *[-1] * (1 + self.ndim))], 1)
         u = self.lift(u)
         for i, conv in enumerate(self.convs):
             y = conv(u)

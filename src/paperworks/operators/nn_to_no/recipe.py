@@ -14,7 +14,7 @@ KINDS = ("integral", "differential", "spectral", "pixel")
 
 
 def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Module:
-    """Kernels that are `nodes` cells of the training grid apart, periodic where the data is."""
+    """Kernels `nodes` cells of the training grid apart; where data is not periodic, points know their place."""
     if settings["conv"] not in KINDS:
         raise SettingError(f"setting conv={settings['conv']}: one of {', '.join(KINDS)}")
     space = description["space"]
@@ -32,6 +32,7 @@ def build(description: Mapping[str, Any], settings: Mapping[str, Any]) -> nn.Mod
         ndim=len(space),
         padding_mode="circular" if periodic else "replicate",
         pointwise=True,
+        coordinates=not periodic,
     )
 
 
