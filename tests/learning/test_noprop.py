@@ -75,6 +75,23 @@ def test_batched_blocks_equal_single_ones():
         assert torch.allclose(net.blocks(z, x), single, atol=1e-12)
 
 
+def test_inputs_seen_once_serve_every_prediction():
+    for shape, embedding in (((6,), "onehot"), ((2, 8, 8), "learned"), ((1, 8, 8), "prototype")):
+        torch.manual_seed(0)
+        net = NoPropDT(shape, 5, T=3, width=8, embedding=embedding, channels=(2, 3, 4))
+        x = torch.randn(20, *shape)
+        for _ in range(3):  # move the running statistics away from where they start
+            net.blocks(torch.randn(3, 20, net.embedding.dim), x)
+        net.eval()
+        seen, z = net.encode(x), torch.randn(20, net.embedding.dim)
+        for t in (1, 2, 3):
+            torch.testing.assert_close(net.step(z, x, t, seen=seen), net.step(z, x, t))
+            assert torch.equal(net.predict_block(x, t, z, seen=seen), net.predict_block(x, t, z))
+        assert torch.equal(net.predict(x, seen=seen), net.predict(x))
+        other = net.encode(torch.randn_like(x))
+        assert not torch.allclose(net.step(z, x, 1, seen=other), net.step(z, x, 1))
+
+
 def test_batched_gradients_equal_a_loop_that_sums():
     torch.manual_seed(0)
     net = NoPropDT((6,), 4, T=3, width=8).double()

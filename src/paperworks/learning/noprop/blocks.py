@@ -121,11 +121,11 @@ class ImageStack(nn.Module):
     def forward(self, x: Float[Tensor, "#copies batch channels height width"], index: int | None = None) -> Tensor:
         """(copies or 1, batch, channels, height, width) -> (copies, batch, features)."""
         for place, convolution in enumerate(self.convolutions):
-            x = torch.relu(convolution(x, index))
-            if place in self.pooled:
+            x = convolution(x, index)
+            if place in self.pooled:  # before the ReLU, which commutes with it and then has a quarter to do
                 copies = len(x)
                 x = F.max_pool2d(x.flatten(0, 1), 2).unflatten(0, (copies, -1))
-            x = F.dropout(x, self.dropout, self.training)
+            x = F.dropout(torch.relu(x), self.dropout, self.training)
         x = self.linear(x.flatten(2), index)
         return x if self.norm is None else self.norm(x, index)
 
@@ -215,9 +215,21 @@ class DenoisingBlock(nn.Module):
         self, z: Float[Tensor, "copies batch dim"], x: Float[Tensor, "batch *in_shape"], index: int | None = None
     ) -> Float[Tensor, "copies batch classes"]:
         """Logits of every copy, or of the one at `index` (z then has one copy)."""
+        return self.name(z, self.encode(x, index), index)
+
+    def encode(
+        self, x: Float[Tensor, "batch *in_shape"], index: int | None = None
+    ) -> Float[Tensor, "copies batch width"]:
+        """What every copy, or the one at `index`, makes of x before it sees z."""
+        return self.input_path(x[None], index)
+
+    def name(
+        self, z: Float[Tensor, "copies batch dim"], seen: Float[Tensor, "copies batch width"], index: int | None = None
+    ) -> Float[Tensor, "copies batch classes"]:
+        """Logits from z and from what `encode` made of x."""
         if self.label_image:
             z = z.unflatten(2, self.in_shape)
-        h = torch.cat([self.input_path(x[None], index), self.label_path(z, index)], dim=-1)
+        h = torch.cat([seen, self.label_path(z, index)], dim=-1)
         h = torch.relu(self.first_norm(self.first(h, index), index))
         h = torch.relu(self.second_norm(self.second(h, index), index))
         return self.last(h, index)

@@ -158,6 +158,15 @@ class NoPropDT(_Labels, Pretrained, tags=["local-learning", "arxiv:2503.24322"])
         """u_hat_t(z_{t-1}, x) of all blocks (or block `t`): convex combinations of the label vectors."""
         return self._convex(self.blocks(z, x, None if t is None else t - 1))
 
+    @torch.no_grad()
+    def encode(self, x: Float[Tensor, "batch *in_shape"]) -> Float[Tensor, "blocks batch width"]:
+        """What the blocks make of x before they see z: computed once, it serves any number of `predict(x, seen=...)`.
+
+        In evaluation mode, that is; in training mode dropout and batch norm would draw it anew each time.
+        """
+        self._check(x)
+        return self.blocks.encode(x)
+
     def head_loss(self, y: Int[Tensor, " batch"]) -> Tensor:
         """Cross-entropy of the head on a fresh z_T ~ q(z_T|y)."""
         u, bar = self.embedding(y), self.alpha_bar[-1]
@@ -176,9 +185,15 @@ class NoPropDT(_Labels, Pretrained, tags=["local-learning", "arxiv:2503.24322"])
         prior = _prior_divergence(self.embedding(y), self.alpha_bar[0]).mean()
         return (weight * error).sum() + self.head_loss(y) + prior
 
-    def step(self, z: Tensor, x: Tensor, t: int, stochastic: bool = False) -> Tensor:
+    def _alone(self, z: Tensor, x: Tensor, t: int, seen: Tensor | None) -> Tensor:
+        """u_hat_t(z, x), with what block t has seen of x at hand or not."""
+        if seen is None:
+            return self.denoise(z[None], x, t)[0]
+        return self._convex(self.blocks.name(z[None], seen[t - 1 : t], t - 1))[0]
+
+    def step(self, z: Tensor, x: Tensor, t: int, stochastic: bool = False, seen: Tensor | None = None) -> Tensor:
         """z_t = a_t u_hat_t(z_{t-1}, x) + b_t z_{t-1}, plus sqrt(c_t) noise if `stochastic`."""
-        z_next = self.a[t - 1] * self.denoise(z[None], x, t)[0] + self.b[t - 1] * z
+        z_next = self.a[t - 1] * self._alone(z, x, t, seen) + self.b[t - 1] * z
         return z_next + self.c[t - 1].sqrt() * torch.randn_like(z) if stochastic else z_next
 
     def scores(self, z: Tensor, decode: str | None = None) -> Float[Tensor, "batch classes"]:
@@ -190,26 +205,32 @@ class NoPropDT(_Labels, Pretrained, tags=["local-learning", "arxiv:2503.24322"])
         self._check(x)
         return self._chain(x, False, None)
 
-    def _chain(self, x: Tensor, stochastic: bool, decode: str | None) -> Tensor:
+    def _chain(self, x: Tensor, stochastic: bool, decode: str | None, seen: Tensor | None = None) -> Tensor:
         z = self._noise(x, stochastic)
         for t in range(1, self.T + 1):
-            z = self.step(z, x, t, stochastic)
+            z = self.step(z, x, t, stochastic, seen)
         return self.scores(z, decode)
 
     @torch.no_grad()
     def predict(
-        self, x: Float[Tensor, "batch *in_shape"], stochastic: bool = False, decode: str | None = None
+        self,
+        x: Float[Tensor, "batch *in_shape"],
+        stochastic: bool = False,
+        decode: str | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
-        """Labels; `stochastic` draws every noise afresh, as the paper does."""
+        """Labels; `stochastic` draws every noise afresh, as the paper does; `seen` is what `encode(x)` gave."""
         self._check(x)
-        return self._chain(x, stochastic, decode).argmax(-1)
+        return self._chain(x, stochastic, decode, seen).argmax(-1)
 
     @torch.no_grad()
-    def predict_block(self, x: Float[Tensor, "batch *in_shape"], t: int, z: Tensor | None = None) -> Tensor:
+    def predict_block(
+        self, x: Float[Tensor, "batch *in_shape"], t: int, z: Tensor | None = None, seen: Tensor | None = None
+    ) -> Tensor:
         """Labels by block t ALONE, fed `z` (default: pure noise), as the nearest label vector: the control."""
         self._check(x)
         z = self._noise(x, True) if z is None else z
-        return self.embedding.nearest(self.denoise(z[None], x, t)[0]).argmax(-1)
+        return self.embedding.nearest(self._alone(z, x, t, seen)).argmax(-1)
 
     @classmethod
     def example(cls) -> Example:

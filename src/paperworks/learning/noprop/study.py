@@ -3,7 +3,8 @@
 `paperworks run noprop`; with MNIST below the data root: `paperworks run noprop --data DIR`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from paperworks.lab import Beats, NotWorse, Study, Trial
 from paperworks.measure import saved_bytes
 from paperworks.nn import MLP
 from paperworks.training import Batches, fit
-from paperworks.training.digits import MNIST_FILES, Split, digits, mnist
+from paperworks.training.digits import MNIST_FILES, Rows, Split, digits, mnist
 
 from .model import BackpropChain, NoPropDT
 from .training import fit_blocks
@@ -25,6 +26,8 @@ MNIST_SMALL = (
     "There: 60,000 images, convolutions of 32, 64 and 128 channels, width 256, T=10, 100 epochs. Here: a part of the "
     "training images, and fewer channels, blocks and epochs; the settings are listed with the result."
 )
+CHUNK = 200  # rows evaluated together: what fits into a core's cache
+SEEN = 1_000  # training rows whose accuracy is reported
 MEMORY = "There: memory of the GPU process, parameters and optimiser included. Here: activation bytes of one step."
 
 
@@ -75,22 +78,39 @@ on_mnist = Study(
     arms=ARMS,
     variants=dict.fromkeys(VARIANTS, "noprop"),
     settings=dict(data="mnist", T=10, width=256, lr=1e-3, weight_decay=1e-3, batch_size=128, draws=5, n_train=0,
-                  channels=[32, 64, 128]),
-    smoke=dict(T=2, width=16, channels=[2, 4, 8], n_train=512, epochs=1, draws=1),
-    laptop=dict(T=5, width=64, channels=[8, 16, 32], n_train=6_000, epochs=4, draws=2),
+                  n_val=5_000, n_test=10_000, channels=[32, 64, 128]),
+    smoke=dict(T=2, width=16, channels=[2, 4, 8], n_train=512, n_val=500, n_test=1_000, epochs=1, draws=1),
+    laptop=dict(T=5, width=64, channels=[8, 16, 32], n_train=6_000, n_val=1_000, epochs=3, draws=2),
     paper=dict(epochs=100),
     seeds=3,
+    grid=dict(lr=[1e-3, 3e-3, 1e-2, 3e-2]),
+    select=("val_acc", "higher"),
+    tuning=dict(epochs=1, n_test=500),
     equal=("block_evaluations",),
     claims=claims(MNIST_SMALL, 3),
     files={"mnist": MNIST_FILES},
 )  # fmt: skip
 
 
+class Way(NamedTuple):
+    """One way to decode: labels from x and from what the blocks have seen of it; `noisy` draws are averaged."""
+
+    predict: Callable[[Tensor, Tensor], Tensor]
+    noisy: bool = True
+
+
+def first(part: Rows, n: int = SEEN) -> Rows:
+    """The first n rows."""
+    return Rows(part.x[:n], part.y[:n])
+
+
 def load(t: Trial) -> Split:
-    """The data set of the setting `data`, on the trial's device."""
-    if t.settings.data == "mnist":
+    """The data set of the setting `data`, on the trial's device; of MNIST's, the first rows to validate and test."""
+    s = t.settings
+    if s.data == "mnist":
         assert t.data_root is not None
-        split = mnist(t.data_root, t.seed, t.settings.n_train or None)
+        split = mnist(t.data_root, t.seed, s.n_train or None)
+        split = Split(split.train, first(split.val, s.n_val), first(split.test, s.n_test))
     else:
         split = digits(t.seed)
     return Split(*(type(part)(part.x.to(t.device), part.y.to(t.device)) for part in split))
@@ -113,11 +133,25 @@ def cross_entropy(net: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(predict, part, draws: int = 1) -> float:  # type: ignore[no-untyped-def]
-    """Share of correct labels, the mean over `draws` of the inference noise."""
-    chunks = list(zip(part.x.split(1000), part.y.split(1000), strict=True))
-    hits = sum(int((predict(x) == y).sum()) for _ in range(draws) for x, y in chunks)
-    return hits / (draws * len(part.y))
+def accuracy(predict, part) -> float:  # type: ignore[no-untyped-def]
+    """Share of correct labels."""
+    chunks = zip(part.x.split(CHUNK), part.y.split(CHUNK), strict=True)
+    return sum(int((predict(x) == y).sum()) for x, y in chunks) / len(part.y)
+
+
+@torch.no_grad()
+def accuracies(net: NoPropDT, ways: Mapping[str, Way], part: Rows, draws: int) -> dict[str, float]:
+    """Share of correct labels of each way to decode, the mean over `draws` of the noise where there is any.
+
+    What the blocks make of the inputs is computed once for all ways and draws.
+    """
+    hits = dict.fromkeys(ways, 0.0)
+    for x, y in zip(part.x.split(CHUNK), part.y.split(CHUNK), strict=True):
+        seen = net.encode(x)
+        for name, way in ways.items():
+            times = draws if way.noisy else 1
+            hits[name] += sum(int((way.predict(x, seen) == y).sum()) for _ in range(times)) / times
+    return {name: count / len(part.y) for name, count in hits.items()}
 
 
 def run_trial(t: Trial) -> None:
@@ -148,32 +182,40 @@ def run_trial(t: Trial) -> None:
     def correct(part) -> float | None:  # type: ignore[no-untyped-def]
         return None if fitted.diverged else accuracy(lambda rows: net(rows).argmax(-1), part)
 
-    t.row(acc=correct(data.test), val_acc=correct(data.val), train_acc=correct(data.train),
+    t.row(acc=correct(data.test), val_acc=correct(data.val), train_acc=correct(first(data.train)),
           saved_bytes=cost["saved_bytes"])  # fmt: skip
 
 
 def score(t: Trial, net: NoPropDT, data: Split, saved: int, diverged: bool) -> None:
     """The whole chain, decoded in several ways, and single blocks fed noise or nothing."""
-    draws, test = t.settings.draws, data.test
-    ways: dict[str | None, Callable[[Tensor], Tensor]] = {
-        None: lambda x: net.predict(x, stochastic=True),
-        "deterministic": lambda x: net.predict(x),
-        "nearest": lambda x: net.predict(x, stochastic=True, decode="nearest"),
-        "first_block": lambda x: net.predict_block(x, 1),
-        "last_block_noise": lambda x: net.predict_block(x, net.T),
-        "last_block_zero": lambda x: net.predict_block(x, net.T, x.new_zeros(len(x), net.embedding.dim)),
+    draws, chain = t.settings.draws, Way(lambda x, seen: net.predict(x, stochastic=True, seen=seen))
+    ways = {
+        "chain": chain,
+        "deterministic": Way(lambda x, seen: net.predict(x, seen=seen), noisy=False),
+        "nearest": Way(lambda x, seen: net.predict(x, stochastic=True, decode="nearest", seen=seen)),
+        "first_block": Way(lambda x, seen: net.predict_block(x, 1, seen=seen)),
+        "last_block_noise": Way(lambda x, seen: net.predict_block(x, net.T, seen=seen)),
+        "last_block_zero": Way(
+            lambda x, seen: net.predict_block(x, net.T, x.new_zeros(len(x), net.embedding.dim), seen), noisy=False
+        ),
     }
-    for name, predict in ways.items():
-        metrics: dict[str, float | None] = {"acc": None if diverged else accuracy(predict, test, draws)}
-        if name is None:
-            metrics["val_acc"] = None if diverged else accuracy(predict, data.val, draws)
-            metrics["train_acc"] = None if diverged else accuracy(predict, data.train)
-            metrics["saved_bytes"] = saved
-        t.row(name, None, **metrics)
+    found: dict[str, float | None] = dict.fromkeys(ways)
+    val = train = None
+    if not diverged:
+        found |= accuracies(net, ways, data.test, draws)
+        val = accuracies(net, {"chain": chain}, data.val, draws)["chain"]
+        train = accuracies(net, {"chain": chain}, first(data.train), 1)["chain"]
+    t.row(acc=found.pop("chain"), val_acc=val, train_acc=train, saved_bytes=saved)
+    for name, value in found.items():
+        t.row(name, acc=value)
     if not diverged and t.seed == 0:
         blocks = range(1, net.T + 1)
-        alone = [accuracy(lambda x, k=k: net.predict_block(x, k), test) for k in blocks]
-        t.picture("Each block alone, fed pure noise", "lines", x=list(blocks), series={"test accuracy": alone},
+        alone = {
+            str(k): Way(lambda x, seen, k=k: net.predict_block(x, k, seen=seen), noisy=False)  # one draw each
+            for k in blocks
+        }
+        series = {"test accuracy": list(accuracies(net, alone, data.test, 1).values())}
+        t.picture("Each block alone, fed pure noise", "lines", x=list(blocks), series=series,
                   caption="block, from the noise end to the label end")  # fmt: skip
 
 
