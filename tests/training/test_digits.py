@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 
 from paperworks.errors import DataFileError
 from paperworks.training.digits import MNIST_FILES, digits, mnist, read_idx
@@ -69,3 +70,11 @@ def test_digits_split_is_disjoint_and_complete():
     assert len(split.test.y) == 540
     shares = [part.y.bincount(minlength=10) / len(part.y) for part in split]
     assert max(float((share - shares[0]).abs().max()) for share in shares) < 0.02
+
+
+def test_the_first_rows_of_a_part_keep_inputs_and_labels_together():
+    part = digits(0).val
+    few = part.first(7)
+    assert torch.equal(few.x, part.x[:7])
+    assert torch.equal(few.y, part.y[:7])
+    assert len(part.first(10**6).y) == len(part.y)

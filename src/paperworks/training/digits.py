@@ -29,6 +29,10 @@ class Rows(NamedTuple):
     x: Tensor
     y: Tensor
 
+    def first(self, n: int) -> "Rows":
+        """The first n rows, or all if there are fewer."""
+        return Rows(self.x[:n], self.y[:n])
+
 
 class Split(NamedTuple):
     """Parts to train on, to tune on and to report."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from paperworks.lab import Beats, NotWorse, Reaches, Study, Trial
 from paperworks.nn.mlp import MLP
 from paperworks.training import Batches, fit
-from paperworks.training.digits import MNIST_FILES, Rows, Split, digits, mnist
+from paperworks.training.digits import MNIST_FILES, Split, digits, mnist
 
 from .model import HyperModel, hypernetize, proportionality
 
@@ -290,5 +290,5 @@ real = Study(
 def mnist_trial(t: Trial) -> None:
     """MNIST; five layers."""
     assert t.data_root is not None
-    split, n_val = mnist(t.data_root, t.seed, t.settings.n_train), t.settings.n_val
-    measure(t, split._replace(val=Rows(split.val.x[:n_val], split.val.y[:n_val])))
+    split = mnist(t.data_root, t.seed, t.settings.n_train)
+    measure(t, split._replace(val=split.val.first(t.settings.n_val)))

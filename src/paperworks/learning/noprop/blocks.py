@@ -215,7 +215,7 @@ class DenoisingBlock(nn.Module):
         self, z: Float[Tensor, "copies batch dim"], x: Float[Tensor, "batch *in_shape"], index: int | None = None
     ) -> Float[Tensor, "copies batch classes"]:
         """Logits of every copy, or of the one at `index` (z then has one copy)."""
-        return self.name(z, self.encode(x, index), index)
+        return self.logits(z, self.encode(x, index), index)
 
     def encode(
         self, x: Float[Tensor, "batch *in_shape"], index: int | None = None
@@ -223,7 +223,7 @@ class DenoisingBlock(nn.Module):
         """What every copy, or the one at `index`, makes of x before it sees z."""
         return self.input_path(x[None], index)
 
-    def name(
+    def logits(
         self, z: Float[Tensor, "copies batch dim"], seen: Float[Tensor, "copies batch width"], index: int | None = None
     ) -> Float[Tensor, "copies batch classes"]:
         """Logits from z and from what `encode` made of x."""

@@ -189,7 +189,7 @@ class NoPropDT(_Labels, Pretrained, tags=["local-learning", "arxiv:2503.24322"])
         """u_hat_t(z, x), with what block t has seen of x at hand or not."""
         if seen is None:
             return self.denoise(z[None], x, t)[0]
-        return self._convex(self.blocks.name(z[None], seen[t - 1 : t], t - 1))[0]
+        return self._convex(self.blocks.logits(z[None], seen[t - 1 : t], t - 1))[0]
 
     def step(self, z: Tensor, x: Tensor, t: int, stochastic: bool = False, seen: Tensor | None = None) -> Tensor:
         """z_t = a_t u_hat_t(z_{t-1}, x) + b_t z_{t-1}, plus sqrt(c_t) noise if `stochastic`."""

@@ -99,18 +99,13 @@ class Way(NamedTuple):
     noisy: bool = True
 
 
-def first(part: Rows, n: int = SEEN) -> Rows:
-    """The first n rows."""
-    return Rows(part.x[:n], part.y[:n])
-
-
 def load(t: Trial) -> Split:
     """The data set of the setting `data`, on the trial's device; of MNIST's, the first rows to validate and test."""
     s = t.settings
     if s.data == "mnist":
         assert t.data_root is not None
         split = mnist(t.data_root, t.seed, s.n_train or None)
-        split = Split(split.train, first(split.val, s.n_val), first(split.test, s.n_test))
+        split = Split(split.train, split.val.first(s.n_val), split.test.first(s.n_test))
     else:
         split = digits(t.seed)
     return Split(*(type(part)(part.x.to(t.device), part.y.to(t.device)) for part in split))
@@ -182,7 +177,7 @@ def run_trial(t: Trial) -> None:
     def correct(part) -> float | None:  # type: ignore[no-untyped-def]
         return None if fitted.diverged else accuracy(lambda rows: net(rows).argmax(-1), part)
 
-    t.row(acc=correct(data.test), val_acc=correct(data.val), train_acc=correct(first(data.train)),
+    t.row(acc=correct(data.test), val_acc=correct(data.val), train_acc=correct(data.train.first(SEEN)),
           saved_bytes=cost["saved_bytes"])  # fmt: skip
 
 
@@ -204,7 +199,7 @@ def score(t: Trial, net: NoPropDT, data: Split, saved: int, diverged: bool) -> N
     if not diverged:
         found |= accuracies(net, ways, data.test, draws)
         val = accuracies(net, {"chain": chain}, data.val, draws)["chain"]
-        train = accuracies(net, {"chain": chain}, first(data.train), 1)["chain"]
+        train = accuracies(net, {"chain": chain}, data.train.first(SEEN), 1)["chain"]
     t.row(acc=found.pop("chain"), val_acc=val, train_acc=train, saved_bytes=saved)
     for name, value in found.items():
         t.row(name, acc=value)
